@@ -1,0 +1,1 @@
+"""What every service needs: settings, logs, health and metrics, task supervision, listeners."""
