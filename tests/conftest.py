@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,7 +11,8 @@ _skipped: list[str] = []
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped and not hasattr(report, "wasxfail"):
-        _skipped.append(f"{report.nodeid}: {report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr}")
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        _skipped.append(f"{report.nodeid}: {reason}")
 
 
 @pytest.hookimpl(trylast=True)
@@ -31,8 +31,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of the person who runs the tests must not change what a test sees."""
-    for name in [name for name in os.environ if name.startswith("WARREN_") and not name.startswith("WARREN_LAB_")]:
+    for name in [
+        name for name in os.environ if name.startswith("WARREN_") and not name.startswith("WARREN_LAB_")
+    ]:
         monkeypatch.delenv(name)
-    yield

@@ -1,0 +1,71 @@
+"""One admin API of a control server, as a client. Knows HTTP; knows nothing of tables or Kubernetes."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+TIMEOUT_SECONDS = 20.0
+"""A healthy server answers in milliseconds; a person should not wait longer to hear that it is not."""
+
+
+class ApiError(Exception):
+    """The server could not be asked, or refused; the text is meant for the person at the terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the API is and what opens it. `ca_pem` None means the system's roots."""
+
+    url: str
+    token: str
+    ca_pem: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Target(url={self.url!r})"
+
+
+def call(target: Target, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    """Send one request to `/api/v1` + `path` and return the decoded JSON (None where there is no body).
+
+    Raises `ApiError` with the server's own problem text where it sent one (RFC 9457).
+    """
+    return asyncio.run(_call(target, method, path, body))
+
+
+async def _call(target: Target, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    context = ssl.create_default_context(cadata=target.ca_pem)
+    url = target.url.rstrip("/") + "/api/v1" + path
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)) as session,
+            session.request(
+                method, url, json=body, ssl=context, headers={"Authorization": f"Bearer {target.token}"}
+            ) as response,
+        ):
+            return await _answer(response)
+    except TimeoutError as error:
+        raise ApiError(f"{target.url} did not answer within {TIMEOUT_SECONDS:.0f} s") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise ApiError(f"cannot reach {target.url}: {error}") from error
+
+
+async def _answer(response: aiohttp.ClientResponse) -> Any:
+    if response.status == 204:
+        return None
+    if response.content_type not in ("application/json", "application/problem+json"):
+        raise ApiError(
+            f"{response.url} answered {response.status} without JSON: is this a Warren control server?"
+        )
+    document = await response.json(content_type=None)
+    if response.ok:
+        return document
+    if response.status in (401, 403):
+        raise ApiError("the control server refused the token: check --token-file or the Secret it came from")
+    detail = document.get("detail") or document.get("title") if isinstance(document, dict) else None
+    raise ApiError(f"{detail or 'the control server refused the request'} (status {response.status})")
