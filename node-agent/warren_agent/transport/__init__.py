@@ -1,0 +1,1 @@
+"""Sockets of the path engine: the asyncio shells round `warren_agent.paths`."""
