@@ -1,0 +1,42 @@
+"""`python bench NAME…`: measure against a peer in the same run, write build/bench/NAME.json, print a table.
+
+Figures inform; they never pass or fail on time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from warren_bench import frame
+
+BENCHES: Final = {
+    "demo": "the main job: its times, and TCP throughput against stock tailscaled and derper",
+}
+RESULTS: Final = Path("build/bench")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--runs", default=3, show_default=True, help="Alternating runs of each side; medians are shown."
+)
+def main(names: tuple[str, ...], runs: int) -> None:
+    """Run the benchmarks NAME... (all, when none is named)."""
+    unknown = sorted(set(names) - BENCHES.keys())
+    if unknown:
+        known = "\n".join(f"  {name}: {what}" for name, what in BENCHES.items())
+        click.echo(f"no benchmark {', '.join(unknown)}; there are\n{known}", err=True)
+        sys.exit(2)
+    for name in names or BENCHES:
+        rows = importlib.import_module(f"warren_bench.{name}").rows(runs)
+        frame.write(RESULTS / f"{name}.json", rows)
+        frame.show(name, rows)
+
+
+if __name__ == "__main__":
+    main()

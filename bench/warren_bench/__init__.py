@@ -1,0 +1,1 @@
+"""Benchmarks, one module each; `frame` is what they share."""

@@ -1,0 +1,78 @@
+"""The shape of every benchmark's result: one row per piece of work, ours against a peer of the same run."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`ratio` is ours / peer. `goal` bounds it, such as ">= 1.1", or is None; `met` says whether it holds."""
+
+    work: str
+    ours: float
+    peer: float | None
+    peer_name: str | None
+    unit: str
+    ratio: float | None
+    goal: str | None
+    met: bool | None
+
+
+def row(
+    work: str,
+    ours: float,
+    unit: str,
+    *,
+    peer: float | None = None,
+    peer_name: str | None = None,
+    goal: str | None = None,
+) -> Row:
+    """A row with its ratio and verdict worked out."""
+    ratio = ours / peer if peer else None
+    met = None if goal is None or ratio is None else _holds(ratio, goal)
+    return Row(work, ours, peer, peer_name, unit, ratio, goal, met)
+
+
+def _holds(ratio: float, goal: str) -> bool:
+    relation, bound = goal.split()
+    match relation:
+        case ">=":
+            return ratio >= float(bound)
+        case "<=":
+            return ratio <= float(bound)
+        case _:
+            raise ValueError(f"a goal is '>= number' or '<= number', got {goal!r}")
+
+
+def alternate(runs: int, *sides: Callable[[], float]) -> list[float]:
+    """Medians of `runs` runs of each side, taken in turns so that drift of the machine meets both alike."""
+    figures: list[list[float]] = [[] for _ in sides]
+    for _ in range(runs):
+        for side, measured in zip(sides, figures, strict=True):
+            measured.append(side())
+    return [statistics.median(measured) for measured in figures]
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"rows": [asdict(row) for row in rows]}, indent=2) + "\n")
+
+
+def show(name: str, rows: Sequence[Row]) -> None:
+    table = Table(title=f"bench {name}", title_justify="left")
+    for title in ("work", "ours", "peer", "unit", "ratio", "goal", "met"):
+        table.add_column(title, justify="left" if title in ("work", "unit") else "right")
+    for each in rows:
+        peer = "-" if each.peer is None else f"{each.peer:.3g} ({each.peer_name})"
+        ratio = "-" if each.ratio is None else f"{each.ratio:.2f}"
+        met = "-" if each.met is None else ("yes" if each.met else "no")
+        table.add_row(each.work, f"{each.ours:.3g}", peer, each.unit, ratio, each.goal or "-", met)
+    Console().print(table)
