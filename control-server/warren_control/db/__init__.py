@@ -1,0 +1,1 @@
+"""Durable state: tables, their migrations, and the repository that reads and writes records."""

@@ -1,0 +1,227 @@
+"""Reads and writes records. A row that cannot be read is logged and left out; the others load."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from warren_control import model, routes
+from warren_control.db import tables
+from warren_control.errors import InvalidError
+from warren_control.model import AuthKey, Node, Snapshot
+from warren_control.routes import Prefix
+from warren_wire.control.messages import DERPRegion, Hostinfo, NetInfo, decode, encode
+from warren_wire.errors import DecodeError
+from warren_wire.keys import DiscoPublic, MachinePublic, NodePublic
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_NEXT_NODE_ID = "next_node_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Records that are stored together or not at all."""
+
+    nodes: Sequence[Node] = ()
+    keys: Sequence[AuthKey] = ()
+    dropped_keys: Sequence[str] = ()
+    regions: Mapping[int, DERPRegion] | None = None
+    primaries: Mapping[Prefix, int] | None = None
+    next_node_id: int | None = None
+    dropped_nodes: Sequence[int] = field(default=())
+
+
+class Repository:
+    """The database as the store sees it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def load(self, now: datetime) -> Snapshot:
+        """Everything that is stored. Nodes come back offline: only a poll makes them online."""
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                sa.delete(tables.nodes).where(tables.nodes.c.deleted_at < now - model.REMOVED_KEPT)
+            )
+            nodes = await _load(connection, tables.nodes, _node_of)
+            keys = await _load(connection, tables.auth_keys, _key_of)
+            regions = await _load(
+                connection,
+                tables.relay_regions,
+                lambda row: (row["id"], decode(DERPRegion, row["region"].encode())),
+            )
+            primaries = await _load(
+                connection,
+                tables.route_primaries,
+                lambda row: (routes.parse_prefix(row["prefix"]), row["node_id"]),
+            )
+            next_id = await connection.scalar(
+                sa.select(tables.counters.c.value).where(tables.counters.c.name == _NEXT_NODE_ID)
+            )
+        snapshot = Snapshot(next_node_id=next_id or 1, primaries=MappingProxyType(dict(primaries)))
+        snapshot, _ = model.with_nodes(
+            snapshot,
+            put=tuple(node for node in nodes if node.deleted_at is None),
+            drop=tuple(node for node in nodes if node.deleted_at is not None),
+        )
+        for key in keys:
+            snapshot = model.with_key(snapshot, key)
+        return model.with_regions(snapshot, dict(regions))
+
+    async def write(self, write: Write) -> None:
+        """Stores all of it in one transaction."""
+        async with self._engine.begin() as connection:
+            await _upsert(connection, tables.nodes, [_node_row(node) for node in write.nodes])
+            await _upsert(connection, tables.auth_keys, [_key_row(key) for key in write.keys])
+            if write.dropped_nodes:
+                await connection.execute(
+                    sa.delete(tables.nodes).where(tables.nodes.c.id.in_(write.dropped_nodes))
+                )
+            if write.dropped_keys:
+                await connection.execute(
+                    sa.delete(tables.auth_keys).where(tables.auth_keys.c.id.in_(write.dropped_keys))
+                )
+            if write.regions is not None:
+                rows = [
+                    {"id": number, "region": encode(region).decode()}
+                    for number, region in write.regions.items()
+                ]
+                await _replace(connection, tables.relay_regions, rows)
+            if write.primaries is not None:
+                rows = [{"prefix": str(prefix), "node_id": node} for prefix, node in write.primaries.items()]
+                await _replace(connection, tables.route_primaries, rows)
+            if write.next_node_id is not None:
+                await _upsert(
+                    connection, tables.counters, [{"name": _NEXT_NODE_ID, "value": write.next_node_id}]
+                )
+
+
+async def _upsert(connection: AsyncConnection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    statement = insert(table)
+    keys = [column.name for column in table.primary_key]
+    values = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values), rows)
+
+
+async def _replace(connection: AsyncConnection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    await connection.execute(sa.delete(table))
+    if rows:
+        await connection.execute(sa.insert(table), rows)
+
+
+async def _load(
+    connection: AsyncConnection, table: sa.Table, build: Callable[[Mapping[str, Any]], T]
+) -> list[T]:
+    found: list[T] = []
+    for row in (await connection.execute(sa.select(table))).mappings():
+        values: Mapping[str, Any] = {str(name): value for name, value in row.items()}
+        try:
+            found.append(build(values))
+        except (ValueError, TypeError, KeyError, DecodeError, InvalidError) as error:
+            logger.error(
+                "Cannot read a stored record; it is left out",
+                extra={"table": table.name, "record": values.get("id"), "reason": str(error)},
+            )
+    return found
+
+
+def _node_row(node: Node) -> dict[str, Any]:
+    return {
+        "id": node.id,
+        "machine_key": str(node.machine_key),
+        "node_key": str(node.node_key),
+        "disco_key": str(node.disco_key) if node.disco_key else None,
+        "name": node.name,
+        "name_pinned": node.name_pinned,
+        "v4": str(node.v4),
+        "v6": str(node.v6),
+        "created": node.created,
+        "expiry": node.expiry,
+        "last_seen": node.last_seen,
+        "deleted_at": node.deleted_at,
+        "capability_version": node.capability_version,
+        "hostinfo": encode(node.hostinfo).decode(),
+        "net_info": encode(node.net_info).decode() if node.net_info is not None else None,
+        "tags": list(node.tags),
+        "approved_routes": _texts(node.approved_routes),
+        "auth_key_id": node.auth_key_id,
+        "ephemeral": node.ephemeral,
+        "disabled": node.disabled,
+    }
+
+
+def _node_of(row: Mapping[str, Any]) -> Node:
+    hostinfo = decode(Hostinfo, row["hostinfo"].encode())
+    return Node(
+        id=row["id"],
+        machine_key=MachinePublic.parse(row["machine_key"]),
+        node_key=NodePublic.parse(row["node_key"]),
+        disco_key=DiscoPublic.parse(row["disco_key"]) if row["disco_key"] else None,
+        name=row["name"],
+        name_pinned=row["name_pinned"],
+        v4=IPv4Address(row["v4"]),
+        v6=IPv6Address(row["v6"]),
+        created=row["created"],
+        expiry=row["expiry"],
+        last_seen=row["last_seen"],
+        deleted_at=row["deleted_at"],
+        capability_version=row["capability_version"],
+        hostinfo=hostinfo,
+        net_info=decode(NetInfo, row["net_info"].encode()) if row["net_info"] else None,
+        tags=tuple(row["tags"]),
+        approved_routes=routes.readable_prefixes(row["approved_routes"]),
+        advertised_routes=routes.readable_prefixes(hostinfo.routable_ips),
+        auth_key_id=row["auth_key_id"],
+        ephemeral=row["ephemeral"],
+        disabled=row["disabled"],
+    )
+
+
+def _key_row(key: AuthKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "secret_hash": key.secret_hash,
+        "created": key.created,
+        "expiry": key.expiry,
+        "used_at": key.used_at,
+        "reusable": key.reusable,
+        "ephemeral": key.ephemeral,
+        "tags": list(key.tags),
+        "approve_routes": _texts(key.approve_routes),
+        "bootstrap": key.bootstrap,
+    }
+
+
+def _key_of(row: Mapping[str, Any]) -> AuthKey:
+    return AuthKey(
+        id=row["id"],
+        secret_hash=row["secret_hash"],
+        created=row["created"],
+        expiry=row["expiry"],
+        used_at=row["used_at"],
+        reusable=row["reusable"],
+        ephemeral=row["ephemeral"],
+        tags=tuple(row["tags"]),
+        approve_routes=routes.readable_prefixes(row["approve_routes"]),
+        bootstrap=row["bootstrap"],
+    )
+
+
+def _texts(prefixes: Iterable[Prefix]) -> list[str]:
+    return [str(prefix) for prefix in prefixes]

@@ -1,0 +1,230 @@
+"""The records the server keeps and the snapshot of all of them. Immutable values; nothing here does I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
+from typing import Final
+
+from warren_control import routes
+from warren_control.routes import Prefix
+from warren_wire.control.messages import DERPRegion, Hostinfo, NetInfo
+from warren_wire.keys import DiscoPublic, MachinePublic, NodePublic
+
+# The one owner of every machine that joined without tags.
+MEMBERS_USER_ID: Final = 1
+# The owner stock clients expect for tagged machines.
+TAGGED_USER_ID: Final = 2147455555
+# How long the address of a deleted node is given to nobody else.
+ADDRESS_REST: Final = timedelta(hours=1)
+# How long a deleted node that still polls is told that it is logged out.
+REMOVED_KEPT: Final = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine of the mesh."""
+
+    id: int
+    machine_key: MachinePublic
+    node_key: NodePublic
+    name: str
+    """DNS label, unique in the mesh."""
+    v4: IPv4Address
+    v6: IPv6Address
+    created: datetime
+    disco_key: DiscoPublic | None = None
+    hostinfo: Hostinfo = field(default_factory=Hostinfo)
+    net_info: NetInfo | None = None
+    """Kept when a later Hostinfo has none: stock clients leave it out for up to 80 s after a login."""
+    endpoints: tuple[str, ...] = ()
+    capability_version: int = 0
+    expiry: datetime | None = None
+    tags: tuple[str, ...] = ()
+    approved_routes: tuple[Prefix, ...] = ()
+    advertised_routes: tuple[Prefix, ...] = ()
+    auth_key_id: str | None = None
+    """The key it joined with; routes inside that key's prefixes are approved by themselves."""
+    name_pinned: bool = False
+    """A person chose the name: the machine's own host name no longer changes it."""
+    ephemeral: bool = False
+    disabled: bool = False
+    online: bool = False
+    last_seen: datetime | None = None
+    reported: bool = False
+    """The machine told its endpoints and disco key to this process; until then a poll fills them in."""
+    deleted_at: datetime | None = None
+
+    @property
+    def stable_id(self) -> str:
+        return f"n{self.id}"
+
+    @property
+    def home_region(self) -> int:
+        """The relay region where it listens; 0 when unknown."""
+        return (self.net_info.preferred_derp or 0) if self.net_info is not None else 0
+
+    @property
+    def user_id(self) -> int:
+        return TAGGED_USER_ID if self.tags else MEMBERS_USER_ID
+
+    @property
+    def effective_routes(self) -> tuple[Prefix, ...]:
+        return routes.effective(self.advertised_routes, self.approved_routes)
+
+    def expired(self, now: datetime) -> bool:
+        return self.expiry is not None and self.expiry <= now
+
+
+@dataclass(frozen=True, slots=True)
+class AuthKey:
+    """A pre-auth key. Only the SHA-256 of its text is kept; the secret is random, so it needs no salt."""
+
+    id: str
+    secret_hash: str
+    created: datetime
+    reusable: bool = False
+    ephemeral: bool = False
+    expiry: datetime | None = None
+    tags: tuple[str, ...] = ()
+    approve_routes: tuple[Prefix, ...] = ()
+    used_at: datetime | None = None
+    bootstrap: bool = False
+    """Given by the configuration, not made through the API."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything the server knows at one moment."""
+
+    revision: int = 0
+    next_node_id: int = 1
+    nodes: Mapping[int, Node] = field(default_factory=lambda: MappingProxyType({}))
+    by_node_key: Mapping[NodePublic, int] = field(default_factory=lambda: MappingProxyType({}))
+    by_machine_key: Mapping[MachinePublic, int] = field(default_factory=lambda: MappingProxyType({}))
+    removed: Mapping[NodePublic, Node] = field(default_factory=lambda: MappingProxyType({}))
+    """Deleted nodes by key: what still polls with one is told that it is logged out."""
+    keys: Mapping[str, AuthKey] = field(default_factory=lambda: MappingProxyType({}))
+    by_secret_hash: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    regions: Mapping[int, DERPRegion] = field(default_factory=lambda: MappingProxyType({}))
+    """Relay regions added through the API."""
+    primaries: Mapping[Prefix, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Which node serves each routed prefix."""
+
+    def node_by_key(self, key: NodePublic) -> Node | None:
+        found = self.by_node_key.get(key)
+        return None if found is None else self.nodes[found]
+
+    def node_by_machine(self, key: MachinePublic) -> Node | None:
+        found = self.by_machine_key.get(key)
+        return None if found is None else self.nodes[found]
+
+    def key_by_hash(self, secret_hash: str) -> AuthKey | None:
+        found = self.by_secret_hash.get(secret_hash)
+        return None if found is None else self.keys[found]
+
+    def served_routes(self, node: Node) -> tuple[Prefix, ...]:
+        """Routes that peers send to this node: exit routes, and prefixes it is elected for."""
+        return tuple(
+            route
+            for route in node.effective_routes
+            if route in routes.DEFAULTS or self.primaries.get(route) == node.id
+        )
+
+    def primary_routes(self, node: Node) -> tuple[Prefix, ...]:
+        return tuple(route for route in self.served_routes(node) if route not in routes.DEFAULTS)
+
+    def used_addresses(self, now: datetime) -> set[IPv4Address | IPv6Address]:
+        """Addresses of nodes, and of recently deleted ones that a peer may still hold in its map."""
+        used: set[IPv4Address | IPv6Address] = set()
+        for node in (*self.nodes.values(), *self.removed.values()):
+            if node.deleted_at is None or now - node.deleted_at < ADDRESS_REST:
+                used.add(node.v4)
+                used.add(node.v6)
+        return used
+
+    def names(self, without: int | None = None) -> set[str]:
+        return {node.name for node in self.nodes.values() if node.id != without}
+
+
+def offers(nodes: Mapping[int, Node]) -> dict[Prefix, dict[int, bool]]:
+    """Every subnet route in force and the nodes that offer it, with their presence."""
+    found: dict[Prefix, dict[int, bool]] = {}
+    for node in nodes.values():
+        if not node.advertised_routes or node.disabled:
+            continue
+        for route in node.effective_routes:
+            if route not in routes.DEFAULTS:
+                found.setdefault(route, {})[node.id] = node.online
+    return found
+
+
+def with_nodes(
+    snapshot: Snapshot, put: tuple[Node, ...] = (), drop: tuple[Node, ...] = ()
+) -> tuple[Snapshot, frozenset[int]]:
+    """The snapshot with nodes replaced or moved to the removed ones, and ids whose served routes moved."""
+    nodes = dict(snapshot.nodes)
+    by_node_key, by_machine = dict(snapshot.by_node_key), dict(snapshot.by_machine_key)
+    removed = dict(snapshot.removed)
+    for node in (*put, *drop):
+        old = nodes.pop(node.id, None)
+        if old is not None:
+            by_node_key.pop(old.node_key, None)
+            by_machine.pop(old.machine_key, None)
+    for node in put:
+        nodes[node.id] = node
+        by_node_key[node.node_key] = node.id
+        by_machine[node.machine_key] = node.id
+        removed.pop(node.node_key, None)
+    for node in drop:
+        removed[node.node_key] = node
+    elected = routes.elect(offers(nodes), snapshot.primaries)
+    before = snapshot.primaries
+    moved = {
+        owner
+        for prefix in elected.keys() | before.keys()
+        if elected.get(prefix) != before.get(prefix)
+        for owner in (elected.get(prefix), before.get(prefix))
+        if owner is not None
+    }
+    following = dataclasses.replace(
+        snapshot,
+        revision=snapshot.revision + 1,
+        next_node_id=max(snapshot.next_node_id, *(node.id + 1 for node in put), 1),
+        nodes=MappingProxyType(nodes),
+        by_node_key=MappingProxyType(by_node_key),
+        by_machine_key=MappingProxyType(by_machine),
+        removed=MappingProxyType(removed),
+        primaries=MappingProxyType(elected),
+    )
+    return following, frozenset(moved)
+
+
+def with_key(snapshot: Snapshot, key: AuthKey) -> Snapshot:
+    """The snapshot with a key added or replaced."""
+    return _with_keys(snapshot, {**snapshot.keys, key.id: key})
+
+
+def without_key(snapshot: Snapshot, key_id: str) -> Snapshot:
+    """The snapshot without a key."""
+    return _with_keys(snapshot, {found: key for found, key in snapshot.keys.items() if found != key_id})
+
+
+def _with_keys(snapshot: Snapshot, keys: Mapping[str, AuthKey]) -> Snapshot:
+    return dataclasses.replace(
+        snapshot,
+        revision=snapshot.revision + 1,
+        keys=MappingProxyType(dict(keys)),
+        by_secret_hash=MappingProxyType({key.secret_hash: key.id for key in keys.values()}),
+    )
+
+
+def with_regions(snapshot: Snapshot, regions: Mapping[int, DERPRegion]) -> Snapshot:
+    """The snapshot with another set of added relay regions."""
+    return dataclasses.replace(
+        snapshot, revision=snapshot.revision + 1, regions=MappingProxyType(dict(regions))
+    )

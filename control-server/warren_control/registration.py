@@ -1,0 +1,147 @@
+"""What a register request leads to. Pure: request, machine, snapshot and time in, one outcome out.
+
+The order of the questions matters, because stock clients repeat the auth key of their login in every later
+register call of the process: in a logout, in a request for an earlier expiry, and in a plain second `up`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Final
+
+from warren_control.model import AuthKey, Node, Snapshot
+from warren_wire.control.messages import RegisterRequest
+from warren_wire.keys import MachinePublic
+
+# Tailscale 1.80; below that, responses would need another shape.
+MIN_CAPABILITY_VERSION: Final = 113
+
+HOW_TO_GET_A_KEY: Final = (
+    "this server admits machines with a pre-auth key only: create one with `warren keys create` "
+    "(or `warren-control keys create` on the server) and join with --auth-key"
+)
+
+
+class Refusal(Enum):
+    """Why a machine was not admitted; the value is what its user reads."""
+
+    VERSION = "this client is too old: Tailscale 1.80 or newer is needed"
+    NODE_KEY = "the node key is missing or zero"
+    FOREIGN_NODE_KEY = "the node key belongs to another machine"
+    DISABLED = "this machine is disabled by an administrator"
+    NO_KEY = HOW_TO_GET_A_KEY
+    UNKNOWN_KEY = "invalid pre-auth key"
+    EXPIRED_KEY = "the pre-auth key has expired"
+    USED_KEY = "the pre-auth key was already used and is not reusable"
+    LATER_EXPIRY = "an expiry can only be brought forward"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Answer 200 with the text in `Error`; nothing is stored."""
+
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut:
+    """Expire the node now, or delete it if it is ephemeral; `None` if it is gone already."""
+
+    node: Node | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryShortened:
+    """The node asked to expire earlier."""
+
+    node: Node
+    expiry: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """A restart, a second `up`: success, nothing is stored but possibly a wider reusable key."""
+
+    node: Node
+    rebind: AuthKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewNodeKeyWanted:
+    """The node key has expired; the client makes another one and comes back."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Create the node, or renew the machine's node in place."""
+
+    key: AuthKey
+    existing: Node | None
+
+
+Outcome = Refused | LoggedOut | ExpiryShortened | Unchanged | NewNodeKeyWanted | Admitted
+
+
+def secret_hash(text: str) -> str:
+    """What is stored of a pre-auth key."""
+    return hashlib.sha256(text.strip().encode()).hexdigest()
+
+
+def decide(request: RegisterRequest, machine: MachinePublic, snapshot: Snapshot, now: datetime) -> Outcome:
+    """The outcome of a register request from a machine that proved its key."""
+    if request.version < MIN_CAPABILITY_VERSION:
+        return Refused(Refusal.VERSION)
+    if request.node_key.is_zero:
+        return Refused(Refusal.NODE_KEY)
+    node = snapshot.node_by_key(request.node_key)
+    if node is not None and node.machine_key != machine:
+        return Refused(Refusal.FOREIGN_NODE_KEY)
+    expiry = request.expiry
+    if expiry is not None and expiry <= now:
+        return LoggedOut(node)
+    if node is not None and not node.expired(now):
+        return _decide_live(request, node, expiry, snapshot, now)
+    if not _auth_key(request):
+        return Refused(Refusal.NO_KEY) if node is None else NewNodeKeyWanted(node)
+    return _decide_key(_auth_key(request), node or snapshot.node_by_machine(machine), snapshot, now)
+
+
+def _decide_live(
+    request: RegisterRequest, node: Node, expiry: datetime | None, snapshot: Snapshot, now: datetime
+) -> Outcome:
+    if node.disabled:
+        return Refused(Refusal.DISABLED)
+    if expiry is not None:
+        if node.expiry is not None and expiry >= node.expiry:
+            return Refused(Refusal.LATER_EXPIRY)
+        return ExpiryShortened(node, expiry)
+    key = snapshot.key_by_hash(secret_hash(_auth_key(request))) if _auth_key(request) else None
+    if key is not None and key.reusable and key.id != node.auth_key_id and not _key_expired(key, now):
+        return Unchanged(node, rebind=key)
+    return Unchanged(node)
+
+
+def _decide_key(text: str, existing: Node | None, snapshot: Snapshot, now: datetime) -> Outcome:
+    key = snapshot.key_by_hash(secret_hash(text))
+    if key is None:
+        return Refused(Refusal.UNKNOWN_KEY)
+    if _key_expired(key, now):
+        return Refused(Refusal.EXPIRED_KEY)
+    if key.used_at is not None and not key.reusable:
+        return Refused(Refusal.USED_KEY)
+    if existing is not None and existing.disabled:
+        return Refused(Refusal.DISABLED)
+    return Admitted(key, existing)
+
+
+def _auth_key(request: RegisterRequest) -> str:
+    return request.auth.auth_key.strip() if request.auth else ""
+
+
+def _key_expired(key: AuthKey, now: datetime) -> bool:
+    return key.expiry is not None and key.expiry <= now

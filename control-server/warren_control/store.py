@@ -1,0 +1,144 @@
+"""The current snapshot and its one writer. Readers take `store.snapshot` and never wait.
+
+Every write goes through `writing()`: the change others must be told is derived from what really differs,
+and durable records are stored before anyone sees the new snapshot. Reports of nodes are stored a little
+later and together; presence and endpoints are not stored at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from warren_control import model
+from warren_control.changes import NOTHING, Change, merge, whole
+from warren_control.db.repository import Write
+from warren_control.differences import difference
+from warren_control.model import AuthKey, Node, Snapshot
+from warren_wire.control.messages import DERPRegion
+
+logger = logging.getLogger(__name__)
+
+# How long reports may wait for others to be stored with them.
+FLUSH_SECONDS: Final = 2.0
+
+
+class Records(Protocol):
+    """Where records are kept."""
+
+    async def write(self, write: Write) -> None:
+        """Stores all of it or nothing."""
+        ...
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Writer:
+    """The right to write; taken with `Store.writing()`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._store.snapshot
+
+    async def put(
+        self, *nodes: Node, keys: Sequence[AuthKey] = (), durable: bool = True, dirty: bool = False
+    ) -> None:
+        """Replaces nodes (and keys); `dirty` ones are stored later when not stored now."""
+        before = self.snapshot
+        after, moved = model.with_nodes(before, put=nodes)
+        for key in keys:
+            after = model.with_key(after, key)
+        if durable:
+            await self._store.records.write(
+                Write(
+                    nodes=nodes,
+                    keys=keys,
+                    next_node_id=after.next_node_id,
+                    primaries=after.primaries if moved else None,
+                )
+            )
+        change = whole(*moved) if moved else NOTHING
+        for node in nodes:
+            change = merge(change, difference(before.nodes.get(node.id), node))
+        self._store.swap(after, change)
+        if not durable:
+            self._store.mark_dirty([node.id for node in nodes] if dirty else [], primaries=bool(moved))
+
+    async def remove(self, node: Node, now: datetime) -> Node:
+        """Deletes a node; what still polls with its key is told that it is logged out."""
+        gone = dataclasses.replace(node, deleted_at=now, expiry=now, online=False, endpoints=())
+        after, moved = model.with_nodes(self.snapshot, drop=(gone,))
+        await self._store.records.write(Write(nodes=(gone,), primaries=after.primaries if moved else None))
+        self._store.swap(after, whole(node.id, *moved))
+        return gone
+
+    async def put_key(self, key: AuthKey) -> None:
+        await self._store.records.write(Write(keys=(key,)))
+        self._store.swap(model.with_key(self.snapshot, key), NOTHING)
+
+    async def remove_key(self, key_id: str) -> None:
+        await self._store.records.write(Write(dropped_keys=(key_id,)))
+        self._store.swap(model.without_key(self.snapshot, key_id), NOTHING)
+
+    async def put_regions(self, regions: Mapping[int, DERPRegion]) -> None:
+        await self._store.records.write(Write(regions=regions))
+        self._store.swap(model.with_regions(self.snapshot, regions), Change(derp_map=True))
+
+
+class Store:
+    """Holds the snapshot, serialises writers, stores what was reported."""
+
+    def __init__(self, records: Records, snapshot: Snapshot, publish: Callable[[Change], None]) -> None:
+        self.records = records
+        self.snapshot = snapshot
+        self._publish = publish
+        self._lock = asyncio.Lock()
+        self._dirty: set[int] = set()
+        self._dirty_primaries = False
+        self._has_dirty = asyncio.Event()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Writer]:
+        """One writer at a time; the snapshot read inside is the one that is replaced."""
+        async with self._lock:
+            yield Writer(self)
+
+    def swap(self, snapshot: Snapshot, change: Change) -> None:
+        """Only for `Writer`."""
+        self.snapshot = snapshot
+        self._publish(change)
+
+    def mark_dirty(self, nodes: Sequence[int], *, primaries: bool) -> None:
+        """Only for `Writer`."""
+        self._dirty.update(nodes)
+        self._dirty_primaries |= primaries
+        if self._dirty or self._dirty_primaries:
+            self._has_dirty.set()
+
+    async def run(self) -> None:
+        """Stores reports for as long as it runs; a failing database is tried again."""
+        while True:
+            await self._has_dirty.wait()
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Stores what was reported since the last time."""
+        async with self._lock:
+            nodes = [self.snapshot.nodes[number] for number in self._dirty if number in self.snapshot.nodes]
+            primaries = self.snapshot.primaries if self._dirty_primaries else None
+            if nodes or primaries is not None:
+                await self.records.write(Write(nodes=nodes, primaries=primaries))
+            self._dirty.clear()
+            self._dirty_primaries = False
+            self._has_dirty.clear()
