@@ -1,0 +1,97 @@
+"""TLS contexts of servers and clients, with certificates reloaded when their files change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from pathlib import Path
+from typing import Final
+
+logger = logging.getLogger(__name__)
+
+RELOAD_SECONDS: Final = 10.0
+"""How often files are looked at. A Secret volume changes about a minute after its Secret."""
+
+
+class TlsError(Exception):
+    """A certificate, key or CA file cannot be used; the text says which and why."""
+
+
+def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS 1.2 or newer with one certificate chain."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Tickets of many short connections cost more than they save: relay and control connections live for days.
+    context.num_tickets = 0
+    _load(context, certificate, key)
+    return context
+
+
+def client_context(ca_file: Path | None = None) -> ssl.SSLContext:
+    """Verifying context with the system's CAs, and the CAs of `ca_file` beside them."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise TlsError(f"cannot read CA certificates from {ca_file}: {_reason(error)}") from error
+    return context
+
+
+class ReloadingContext:
+    """A server context whose new connections use the newest readable pair of files; old connections stay."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._seen = _fingerprint(certificate, key)
+        self.context = server_context(certificate, key)
+
+    def reload_if_changed(self) -> bool:
+        """Load changed files. A pair that does not fit is refused, the old one stays (TlsError)."""
+        found = _fingerprint(self._certificate, self._key)
+        if found == self._seen:
+            return False
+        self._seen = found
+        # Tried on a throw-away context first: a half-written pair must not touch the one in use.
+        server_context(self._certificate, self._key)
+        _load(self.context, self._certificate, self._key)
+        return True
+
+    async def watch(self, interval_seconds: float = RELOAD_SECONDS) -> None:
+        """Reload for ever; a bad pair is logged and tried again when it changes again."""
+        while True:
+            await asyncio.sleep(interval_seconds)
+            try:
+                if await asyncio.to_thread(self.reload_if_changed):
+                    logger.info("certificate reloaded")
+            except TlsError as error:
+                logger.warning("changed certificate refused, the old one stays", extra={"reason": str(error)})
+
+
+def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    try:
+        # The password callback keeps OpenSSL from asking on the terminal for an encrypted key.
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ssl.SSLError) as error:
+        raise TlsError(f"cannot use certificate {certificate} with key {key}: {_reason(error)}") from error
+
+
+def _fingerprint(*files: Path) -> tuple[tuple[int, int, int], ...]:
+    found = []
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            found.append((0, 0, 0))
+        else:
+            found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+    return tuple(found)
+
+
+def _reason(error: OSError | ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    return error.strerror or str(error)
