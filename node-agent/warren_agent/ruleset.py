@@ -1,0 +1,150 @@
+"""The agent's one nftables table, as libnftables' JSON objects. Pure.
+
+Three jobs and nothing else: keep the source of local pods that talk to other clusters, fit TCP segments to
+the tunnel, keep the relays' loopback traffic out of connection tracking. The objects are written exactly as
+nftables lists them back, so that wanted and found can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from warren_agent.host import MTU, Network, Ruleset
+from warren_agent.plan import network_order
+
+FAMILY: Final = "inet"
+TABLE: Final = "warren"
+KEEP_SOURCE: Final = "keep-source"
+CLAMP: Final = "clamp-mss"
+UNTRACKED: Final = (("untracked-in", "prerouting", "iifname"), ("untracked-out", "output", "oifname"))
+
+# Just before the 100 at which network plugins masquerade: the first nat chain that maps a source decides it.
+BEFORE_MASQUERADE: Final = 99
+MANGLE: Final = -150
+RAW: Final = -300
+_IP_PROTOCOL: Final = {4: "ip", 6: "ip6"}
+_HEADER_BYTES: Final = {4: 40, 6: 60}
+
+Json = dict[str, Any]
+
+
+def _match(left: Json, right: object, op: str = "==") -> Json:
+    return {"match": {"op": op, "left": left, "right": right}}
+
+
+def _meta(key: str, value: str) -> Json:
+    return _match({"meta": {"key": key}}, value)
+
+
+def _field(protocol: str, field: str) -> Json:
+    return {"payload": {"protocol": protocol, "field": field}}
+
+
+def _prefix(network: Network) -> object:
+    if network.prefixlen == network.max_prefixlen:
+        return str(network.network_address)
+    return {"prefix": {"addr": str(network.network_address), "len": network.prefixlen}}
+
+
+def _any_of(networks: Sequence[Network]) -> object:
+    """nftables lists a set of one as its element."""
+    members = [_prefix(network) for network in networks]
+    return members[0] if len(members) == 1 else {"set": members}
+
+
+def _chain(name: str, kind: str, hook: str, priority: int) -> Json:
+    return {
+        "chain": {
+            "family": FAMILY,
+            "table": TABLE,
+            "name": name,
+            "type": kind,
+            "hook": hook,
+            "prio": priority,
+            "policy": "accept",
+        }
+    }
+
+
+def _rule(chain: str, *expressions: Json) -> Json:
+    return {"rule": {"family": FAMILY, "table": TABLE, "chain": chain, "expr": list(expressions)}}
+
+
+def disjoint(networks: Iterable[Network]) -> list[Network]:
+    """In order and without the ones inside others: nftables refuses overlapping elements of a set."""
+    kept: list[Network] = []
+    for network in sorted(set(networks), key=network_order):
+        last = kept[-1] if kept else None
+        if last is None or last.version != network.version or not network.overlaps(last):
+            kept.append(network)
+    return kept
+
+
+def _keep_source_rules(interface: str, local: Iterable[Network], remote: Iterable[Network]) -> list[Json]:
+    ours, theirs = disjoint(local), disjoint(remote)
+    rules: list[Json] = []
+    for version, protocol in _IP_PROTOCOL.items():
+        sources = [n for n in ours if n.version == version]
+        targets = [n for n in theirs if n.version == version]
+        if not sources or not targets:
+            continue
+        rules.append(
+            _rule(
+                KEEP_SOURCE,
+                _meta("oifname", interface),
+                # What was DNATed to another node's endpoint needs the masquerade, or its answer goes astray.
+                _match({"ct": {"key": "status"}}, "dnat", "!"),
+                _match(_field(protocol, "saddr"), _any_of(sources)),
+                _match(_field(protocol, "daddr"), _any_of(targets)),
+                {"snat": {"family": protocol, "addr": _field(protocol, "saddr")}},
+            )
+        )
+    return rules
+
+
+def _clamp_rules(interface: str) -> list[Json]:
+    segment = {"tcp option": {"name": "maxseg", "field": "size"}}
+    syn = _match({"&": [_field("tcp", "flags"), ["syn", "rst"]]}, "syn")
+    return [
+        _rule(
+            CLAMP,
+            _meta(direction, interface),
+            _meta("nfproto", f"ipv{version}"),
+            syn,
+            _match(segment, MTU - _HEADER_BYTES[version], ">"),
+            {"mangle": {"key": segment, "value": MTU - _HEADER_BYTES[version]}},
+        )
+        for direction in ("iifname", "oifname")
+        for version in (4, 6)
+    ]
+
+
+def _untracked_rules(listen_port: int) -> list[Json]:
+    loopback = {"prefix": {"addr": "127.0.0.0", "len": 8}}
+    return [
+        _rule(
+            chain,
+            _meta(direction, "lo"),
+            _match(_field("ip", "daddr"), loopback),
+            _match(_field("udp", port), listen_port),
+            {"notrack": None},
+        )
+        for chain, _, direction in UNTRACKED
+        for port in ("dport", "sport")
+    ]
+
+
+def ruleset(
+    interface: str, listen_port: int, keep_source_of: Iterable[Network], remote: Iterable[Network]
+) -> Ruleset:
+    objects: list[Mapping[str, Any]] = [
+        {"table": {"family": FAMILY, "name": TABLE}},
+        _chain(KEEP_SOURCE, "nat", "postrouting", BEFORE_MASQUERADE),
+        _chain(CLAMP, "filter", "forward", MANGLE),
+    ]
+    objects += [_chain(name, "filter", hook, RAW) for name, hook, _ in UNTRACKED]
+    objects += _keep_source_rules(interface, keep_source_of, remote)
+    objects += _clamp_rules(interface)
+    objects += _untracked_rules(listen_port)
+    return Ruleset(tuple(objects))
