@@ -1,0 +1,84 @@
+"""The operator's own settings, from the environment that the chart writes. Nothing is read at import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from warren_operator.errors import ConfigError
+
+PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    control: str
+    relay: str
+    agent: str
+    pull_policy: str = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorConfig:
+    images: Images
+    """WARREN_IMAGE_CONTROL, _RELAY, _AGENT: what the pods run unless a Mesh says otherwise."""
+    namespaces: tuple[str, ...] = ()
+    """WARREN_WATCH_NAMESPACES, comma separated: where to look for resources. Empty means everywhere."""
+    health_listen: str = "0.0.0.0:9090"
+    """WARREN_HEALTH_LISTEN: /health, /ready and /metrics."""
+    resync_seconds: float = 60.0
+    """WARREN_RESYNC_SECONDS: each object is looked at this often even if nothing seems to have happened."""
+    cleanup_seconds: float = 60.0
+    """WARREN_CLEANUP_SECONDS: how long the deletion of a Mesh waits for clean hosts before it goes on."""
+    log_level: str = "INFO"
+    """WARREN_LOG_LEVEL"""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> OperatorConfig:
+        problems: list[str] = []
+        config = cls(
+            images=_images(environ, problems),
+            namespaces=_words(environ.get("WARREN_WATCH_NAMESPACES", "")),
+            health_listen=environ.get("WARREN_HEALTH_LISTEN", cls.health_listen),
+            resync_seconds=_seconds(environ, "WARREN_RESYNC_SECONDS", cls.resync_seconds, problems),
+            cleanup_seconds=_seconds(environ, "WARREN_CLEANUP_SECONDS", cls.cleanup_seconds, problems),
+            log_level=environ.get("WARREN_LOG_LEVEL", cls.log_level).upper(),
+        )
+        if problems:
+            raise ConfigError("\n".join(problems))
+        return config
+
+
+def _images(environ: Mapping[str, str], problems: list[str]) -> Images:
+    found = {}
+    for part in ("CONTROL", "RELAY", "AGENT"):
+        name = f"WARREN_IMAGE_{part}"
+        found[part] = environ.get(name, "")
+        if not found[part]:
+            problems.append(f"{name} is not set: which image runs the {part.lower()} pods?")
+    policy = environ.get("WARREN_IMAGE_PULL_POLICY", "IfNotPresent")
+    if policy not in PULL_POLICIES:
+        problems.append(
+            f"WARREN_IMAGE_PULL_POLICY is {policy!r}; it must be one of {', '.join(PULL_POLICIES)}"
+        )
+    secrets = _words(environ.get("WARREN_IMAGE_PULL_SECRETS", ""))
+    return Images(found["CONTROL"], found["RELAY"], found["AGENT"], policy, secrets)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float, problems: list[str]) -> float:
+    text = environ.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1.0 <= value <= 86400.0:
+        problems.append(f"{name} is {text!r}; it must be a number of seconds from 1 to 86400")
+        return default
+    return value

@@ -1,0 +1,43 @@
+"""Errors of the operator. Foreign exceptions are translated into these at the adapter that calls the foreign library."""
+
+from __future__ import annotations
+
+
+class OperatorError(Exception):
+    """Anything the operator reports and tries again."""
+
+
+class ConfigError(OperatorError):
+    """The operator's own settings are wrong; carries one line per problem."""
+
+
+class InvalidResourceError(OperatorError):
+    """A custom resource that the API server let through cannot be used; carries every problem with its path."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class ClusterError(OperatorError):
+    """The Kubernetes API did not do what was asked."""
+
+
+class NotFoundError(ClusterError):
+    """No such object."""
+
+
+class ConflictError(ClusterError):
+    """The object exists already, or was changed meanwhile."""
+
+
+class RefusedError(ClusterError):
+    """The API server understood and said no: invalid, forbidden, immutable."""
+
+
+class ControlApiError(OperatorError):
+    """The control server did not do what was asked; carries its status, 0 if it did not answer."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
