@@ -78,7 +78,7 @@ def sender_of(data: bytes) -> DiscoPublic:
 
 
 def seal(message: Message, sender: DiscoPublic, box: SharedBox, nonce: bytes) -> bytes:
-    """The envelope; `box` is of the sender's private and the receiver's public key, `nonce` 24 random bytes."""
+    """The envelope. `box` is of the private key of the sender and the public one of the receiver."""
     if len(nonce) != BOX_NONCE_BYTES:
         raise ValueError(f"a nonce has {BOX_NONCE_BYTES} bytes")
     return b"".join((MAGIC, sender.raw, nonce, box.seal(nonce, encode(message))))

@@ -1,0 +1,245 @@
+"""The asyncio side of one DERP client: bytes in, batched writes out, and every time limit.
+
+Never waits for a receiver: what a client cannot take now waits in the router's bounded queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import random
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+from warren_wire.derp import frames
+from warren_wire.derp.router import ConnectionId
+from warren_wire.derp.server import ClientIntroduced, DerpServerConnection, ServerEvent
+from warren_wire.errors import AuthenticationError, RemoteProtocolError
+
+logger = logging.getLogger(__name__)
+
+WRITE_BYTES: Final = 128 * 1024
+"""One write; more waits in the queue, where the oldest can still be dropped."""
+HIGH_WATER_BYTES: Final = 256 * 1024
+LOW_WATER_BYTES: Final = 64 * 1024
+CLOSING_SECONDS: Final = 5.0
+TCP_USER_TIMEOUT_MS: Final = 15_000
+"""Data unacknowledged this long means the client is gone; the kernel would try a quarter of an hour."""
+
+
+class CloseReason(enum.Enum):
+    """Why a connection ended."""
+
+    CLIENT = "client"
+    PROTOCOL_ERROR = "protocol_error"
+    AUTHENTICATION = "authentication"
+    HANDSHAKE_TIMEOUT = "handshake_timeout"
+    REFUSED = "refused"
+    WRITE_TIMEOUT = "write_timeout"
+    TOO_MANY = "too_many"
+    RESTARTING = "restarting"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class DerpTimes:
+    """Time limits of a connection, in seconds."""
+
+    handshake: float = 10.0
+    admission: float = 6.0
+    write: float = 2.0
+    keep_alive: float = 60.0
+    keep_alive_jitter: float = 5.0
+
+
+class ConnectionOwner(Protocol):
+    """What a connection tells the service that owns it."""
+
+    def connection_events(self, connection: ClientConnection, events: Sequence[ServerEvent]) -> None: ...
+
+    def connection_ended(self, connection: ClientConnection, reason: CloseReason) -> None: ...
+
+    def take(self, identity: ConnectionId, max_bytes: int) -> bytes: ...
+
+    def has_waiting(self, identity: ConnectionId) -> bool: ...
+
+
+class ClientConnection(asyncio.Protocol):
+    """Made by the service after the upgrade; `identity` is set once the client is admitted."""
+
+    def __init__(self, owner: ConnectionOwner, machine: DerpServerConnection, times: DerpTimes) -> None:
+        self._owner = owner
+        self._machine = machine
+        self._times = times
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._ended = False
+        self.identity: ConnectionId | None = None
+        self.introduced: asyncio.Future[ClientIntroduced | None] = self._loop.create_future()
+        """Who the client is, or None if the connection ended before."""
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        self.bytes_received = 0
+        self.bytes_sent = 0
+
+    @property
+    def is_ended(self) -> bool:
+        return self._ended
+
+    @property
+    def unknown_frames(self) -> int:
+        return self._machine.unknown_frames
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
+        _set_user_timeout(self._transport)
+        self._timer = self._loop.call_later(self._times.handshake, self.end, CloseReason.HANDSHAKE_TIMEOUT)
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        self.bytes_received += len(data)
+        failure: RemoteProtocolError | None = None
+        try:
+            self._machine.receive_data(data)
+        except RemoteProtocolError as error:
+            failure = error
+        self._process_events()
+        if failure is not None:
+            self._fail(failure)
+        elif not self._ended:
+            self.flush()
+
+    def accept(self, identity: ConnectionId) -> None:
+        """The client is admitted: tell it, read what it sent meanwhile, go on reading."""
+        self.identity = identity
+        try:
+            self._machine.accept()
+        except RemoteProtocolError as error:
+            self._fail(error)
+            return
+        self._process_events()
+        self._arm_keep_alive()
+        self.flush()
+        if self._transport is not None and not self._ended:
+            self._transport.resume_reading()
+
+    def flush(self) -> None:
+        """Write what is due, as much as the client takes."""
+        transport = self._transport
+        if transport is None or self._paused or self._ended:
+            return
+        data = self._machine.data_to_send()
+        identity = self.identity
+        if identity is not None:
+            data += self._owner.take(identity, WRITE_BYTES)
+        while data:
+            self.bytes_sent += len(data)
+            # May call pause_writing at once, and in it nothing of ours that ends the connection.
+            transport.write(data)
+            if self._paused or identity is None or not self._owner.has_waiting(identity):
+                return
+            data = self._owner.take(identity, WRITE_BYTES)
+
+    def announce_restart(self, reconnect_in_ms: int, try_for_ms: int) -> None:
+        if self._transport is not None and self.identity is not None and not self._paused:
+            self._transport.write(frames.restarting(reconnect_in_ms, try_for_ms))
+        self.end(CloseReason.RESTARTING)
+
+    def end(self, reason: CloseReason) -> None:
+        """Close, once; queued bytes get a few seconds, a stalled client none."""
+        if self._ended:
+            return
+        self._ended = True
+        for timer in (self._timer, self._stall_timer):
+            if timer is not None:
+                timer.cancel()
+        if not self.introduced.done():
+            self.introduced.set_result(None)
+        transport = self._transport
+        if transport is not None:
+            if reason is CloseReason.WRITE_TIMEOUT or self._paused:
+                transport.abort()
+            else:
+                transport.close()
+                self._timer = self._loop.call_later(CLOSING_SECONDS, transport.abort)
+        self._owner.connection_ended(self, reason)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._watch_stall(None)
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+        self.flush()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.end(CloseReason.CLIENT)
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def _process_events(self) -> None:
+        events = self._machine.events()
+        if not events:
+            return
+        first = events[0]
+        if isinstance(first, ClientIntroduced):
+            # Nothing more is read until the client is admitted; then it may idle for ever.
+            if self._transport is not None:
+                self._transport.pause_reading()
+            if self._timer is not None:
+                self._timer.cancel()
+            self.introduced.set_result(first)
+            return
+        self._owner.connection_events(self, events)
+
+    def _fail(self, error: RemoteProtocolError) -> None:
+        authentication = isinstance(error, AuthenticationError)
+        logger.debug("relay client broke the protocol", extra={"reason": str(error)})
+        self.end(CloseReason.AUTHENTICATION if authentication else CloseReason.PROTOCOL_ERROR)
+
+    def _arm_keep_alive(self) -> None:
+        # Jitter keeps thousands of clients that came back together from being served in one burst.
+        delay = self._times.keep_alive + random.random() * self._times.keep_alive_jitter  # noqa: S311
+        self._timer = self._loop.call_later(delay, self._keep_alive)
+
+    def _keep_alive(self) -> None:
+        if self._ended or self._transport is None:
+            return
+        if not self._paused:
+            self._transport.write(frames.KEEP_ALIVE)
+        self._arm_keep_alive()
+
+    def _watch_stall(self, size_before: int | None) -> None:
+        """A client that took nothing for the time limit is closed; a slow one that takes something stays."""
+        if self._transport is None or not self._paused or self._ended:
+            return
+        size = self._transport.get_write_buffer_size()
+        if size_before is not None and size >= size_before:
+            self.end(CloseReason.WRITE_TIMEOUT)
+            return
+        self._stall_timer = self._loop.call_later(self._times.write, self._watch_stall, size)
+
+
+def _set_user_timeout(transport: asyncio.Transport) -> None:
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)

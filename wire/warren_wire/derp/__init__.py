@@ -1,0 +1,1 @@
+"""DERP: packets between nodes through a relay that knows them by node key and reads nothing."""

@@ -1,0 +1,164 @@
+"""One client's connection at a relay, after the HTTP upgrade. No I/O and no clock.
+
+    state      leaves on            to
+    HELLO      ClientInfo           ADMISSION   (ClientIntroduced; the shell decides)
+    ADMISSION  accept()             OPEN        (ServerInfo is sent)
+    any        broken rule          FAILED      (RemoteProtocolError)
+
+Where packets go is the router's business.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from warren_wire.crypto import SharedBox
+from warren_wire.errors import AuthenticationError, DecodeError, LocalProtocolError, RemoteProtocolError
+from warren_wire.keys import NodePrivate, NodePublic
+
+from . import frames
+from .frames import FrameType
+
+MAX_EARLY_BYTES: Final = 1 << 20
+"""What a client may send before it is admitted. Stock sends packets without waiting for ServerInfo."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientIntroduced:
+    """The client proved that it owns this key; answer with `accept` or close."""
+
+    key: NodePublic
+    info: frames.ClientInfo
+
+
+class PacketSent(NamedTuple):
+    """The client wants a packet forwarded. (A named tuple with a raw key: one is made for every packet.)"""
+
+    destination: bytes
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PreferredNoted:
+    """Whether the client has this relay as its home."""
+
+    preferred: bool
+
+
+ServerEvent = ClientIntroduced | PacketSent | PreferredNoted
+
+
+class _State(enum.Enum):
+    HELLO = enum.auto()
+    ADMISSION = enum.auto()
+    OPEN = enum.auto()
+    FAILED = enum.auto()
+
+
+class DerpServerConnection:
+    """Begins by sending the server's key. `nonce` is 24 random bytes for the one box it seals."""
+
+    def __init__(self, server: NodePrivate, nonce: bytes) -> None:
+        self._server = server
+        self._nonce = nonce
+        self._state = _State.HELLO
+        self._reader = frames.FrameReader()
+        self._held: list[frames.Frame] = []
+        self._held_bytes = 0
+        self._outgoing: list[bytes] = [frames.server_key(server.public)]
+        self._pong_due = False
+        self._events: list[ServerEvent] = []
+        self._box: SharedBox | None = None
+        self.unknown_frames = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self._state is _State.OPEN
+
+    def receive_data(self, data: bytes) -> None:
+        """Bytes from the client. After RemoteProtocolError the connection is dead."""
+        if self._state is _State.FAILED:
+            raise LocalProtocolError("the connection has failed")
+        self._receive(self._reader.feed(data))
+
+    def data_to_send(self) -> bytes:
+        """What is due; a second call returns nothing."""
+        data = b"".join(self._outgoing)
+        self._outgoing.clear()
+        self._pong_due = False
+        return data
+
+    def events(self) -> list[ServerEvent]:
+        """What happened since the last call, in order."""
+        events, self._events = self._events, []
+        return events
+
+    def accept(self) -> None:
+        """Let the client in; what it sent meanwhile is read now (RemoteProtocolError)."""
+        if self._state is not _State.ADMISSION:
+            raise LocalProtocolError("nobody waits for admission")
+        assert self._box is not None
+        self._outgoing.append(
+            frames.server_info(frames.ServerInfo(frames.PROTOCOL_VERSION), self._box, self._nonce)
+        )
+        self._state = _State.OPEN
+        held, self._held = self._held, []
+        self._receive(held)
+
+    def _receive(self, received: list[frames.Frame]) -> None:
+        try:
+            for kind, payload in received:
+                if self._state is _State.OPEN:
+                    self._receive_open(kind, payload)
+                elif self._state is _State.HELLO:
+                    self._receive_hello(kind, payload)
+                else:
+                    self._hold(kind, payload)
+            self._reader.check()
+        except AuthenticationError:
+            self._state = _State.FAILED
+            raise
+        except DecodeError as error:
+            self._state = _State.FAILED
+            raise RemoteProtocolError(str(error)) from error
+
+    def _receive_hello(self, kind: int, payload: bytes) -> None:
+        if kind != FrameType.CLIENT_INFO:
+            raise DecodeError("the client did not begin with its info")
+        key, sealed = frames.split_client_info(payload)
+        self._box = SharedBox(self._server.raw, key.raw)
+        info = frames.open_client_info(sealed, self._box)
+        self._state = _State.ADMISSION
+        self._events.append(ClientIntroduced(key, info))
+
+    def _hold(self, kind: int, payload: bytes) -> None:
+        self._held_bytes += frames.HEADER_BYTES + len(payload)
+        if self._held_bytes > MAX_EARLY_BYTES:
+            raise DecodeError("too much was sent before admission")
+        self._held.append((kind, payload))
+
+    def _receive_open(self, kind: int, payload: bytes) -> None:
+        if kind == FrameType.SEND_PACKET:
+            if len(payload) < frames.KEY_BYTES:
+                raise DecodeError("a packet frame is cut short")
+            self._events.append(PacketSent(payload[:32], payload[32:]))
+            return
+        match kind:
+            case FrameType.NOTE_PREFERRED:
+                self._events.append(PreferredNoted(frames.parse_note_preferred(payload)))
+            case FrameType.PING:
+                self._answer_ping(frames.parse_ping(payload))
+            case FrameType.PONG:
+                pass
+            case FrameType.FORWARD_PACKET | FrameType.WATCH_CONNS | FrameType.CLOSE_PEER:
+                raise DecodeError("only relays of the same region may ask that")
+            case _:
+                self.unknown_frames += 1
+
+    def _answer_ping(self, data: bytes) -> None:
+        # One pong at a time, as stock: a client that pings without reading must not fill our memory.
+        if not self._pong_due:
+            self._pong_due = True
+            self._outgoing.append(frames.pong(data))
