@@ -1,7 +1,7 @@
 """The three private keys of a node, on disk.
 
-The machine key is the node's identity: losing it means joining as a new node. The disco key is kept as well, so
-that peers reach a restarted agent with the key they have. Knows files; must not know the network.
+The machine key is the node's identity: losing it means joining as a new node. The disco key is kept as well,
+so that peers reach a restarted agent with the key they have. Knows files; must not know the network.
 """
 
 from __future__ import annotations

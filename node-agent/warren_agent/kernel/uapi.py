@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from warren_agent.kernel.device import DeviceState
 from warren_agent.kernel.interfaces import PeerConfig, PeerStats, WireGuardError
 from warren_wire.addresses import AddrPort, parse_prefix
 from warren_wire.errors import DecodeError
@@ -24,20 +25,6 @@ MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024
 PEERS_PER_REQUEST: Final = 500
 TIMEOUT_SECONDS: Final = 10.0
 GET_REQUEST: Final = b"get=1\n\n"
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceState:
-    """A device as it is. The private key is only compared and never shown."""
-
-    private: NodePrivate | None
-    listen_port: int
-    fwmark: int
-    peers: Mapping[NodePublic, PeerStats]
-
-    @property
-    def public(self) -> NodePublic | None:
-        return None if self.private is None else self.private.public
 
 
 @dataclass(slots=True)
@@ -149,8 +136,8 @@ def encode_endpoint(peer: NodePublic, endpoint: AddrPort) -> str:
 
 
 class UapiWireGuard:
-    """A device behind a UAPI socket: one request after another over one connection, which is opened again when
-    the program behind it was restarted.
+    """A device behind a UAPI socket: one request after another over one connection, opened again when the
+    program behind it was restarted.
     """
 
     def __init__(self, socket_path: Path) -> None:
