@@ -21,7 +21,6 @@ class Patch(enum.Flag):
     DISCO = enum.auto()
     KEY = enum.auto()
     ONLINE = enum.auto()
-    EXPIRY = enum.auto()
     VERSION = enum.auto()
 
 
@@ -33,22 +32,24 @@ class Change:
     """Nodes to send whole or patched (a node that is gone is reported as removed), and map-wide parts."""
 
     nodes: frozenset[int] = frozenset()
-    patches: Mapping[int, Patch] = field(default=_NO_PATCHES)
+    selves: frozenset[int] = frozenset()
+    """Nodes whose own view changed: they are sent themselves and their packet filter."""
+    patches: Mapping[int, Patch] = field(default_factory=lambda: _NO_PATCHES)
     derp_map: bool = False
     dns: bool = False
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to send."""
-        return not (self.nodes or self.patches or self.derp_map or self.dns)
+        return not (self.nodes or self.selves or self.patches or self.derp_map or self.dns)
 
     def touches(self, node: int) -> bool:
         """Whether the change is about this node itself."""
-        return node in self.nodes or node in self.patches
+        return node in self.nodes or node in self.selves or node in self.patches
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Hashable identity, for messages shared between receivers."""
+        """Hashable identity of what receivers share that the change is not about."""
         return (self.nodes, frozenset(self.patches.items()), self.derp_map, self.dns)
 
 
@@ -56,8 +57,13 @@ NOTHING: Final = Change()
 
 
 def whole(*nodes: int) -> Change:
-    """Send these nodes whole."""
+    """Send these nodes whole to their peers."""
     return Change(nodes=frozenset(nodes))
+
+
+def whole_and_self(*nodes: int) -> Change:
+    """Send these nodes whole to their peers and to themselves."""
+    return Change(nodes=frozenset(nodes), selves=frozenset(nodes))
 
 
 def patched(node: int, patch: Patch) -> Change:
@@ -76,7 +82,13 @@ def merge(first: Change, second: Change) -> Change:
     for node, patch in second.patches.items():
         if node not in nodes:
             patches[node] = patches.get(node, Patch(0)) | patch
-    return Change(nodes, patches, first.derp_map or second.derp_map, first.dns or second.dns)
+    return Change(
+        nodes=nodes,
+        selves=first.selves | second.selves,
+        patches=patches,
+        derp_map=first.derp_map or second.derp_map,
+        dns=first.dns or second.dns,
+    )
 
 
 def merge_all(changes: Iterable[Change]) -> Change:

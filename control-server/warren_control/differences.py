@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from warren_control.changes import NOTHING, Change, Patch, patched, whole
+from warren_control.changes import NOTHING, Change, Patch, patched, whole, whole_and_self
 from warren_control.hosts import shown_hostinfo
 from warren_control.model import Node
 
-# Fields that only travel with the whole node.
-_WHOLE: Final = (
-    "name",
-    "v4",
-    "v6",
-    "tags",
-    "effective_routes",
-    "disabled",
-    "machine_key",
-)
+# What the node itself is told too. None of these has a patch, nor has `Expired`.
+_OWN: Final = ("name", "v4", "v6", "tags", "effective_routes", "disabled", "machine_key", "expiry")
 
 
 def difference(old: Node | None, new: Node) -> Change:
@@ -30,8 +22,8 @@ def difference(old: Node | None, new: Node) -> Change:
         return whole(new.id)
     if old is new:
         return NOTHING
-    if any(getattr(old, name) != getattr(new, name) for name in _WHOLE):
-        return whole(new.id)
+    if any(getattr(old, name) != getattr(new, name) for name in _OWN):
+        return whole_and_self(new.id)
     if old.hostinfo is not new.hostinfo and shown_hostinfo(old.hostinfo) != shown_hostinfo(new.hostinfo):
         return whole(new.id)
     patch = Patch(0)
@@ -45,9 +37,6 @@ def difference(old: Node | None, new: Node) -> Change:
         patch |= Patch.KEY
     if new.online != old.online:
         patch |= Patch.ONLINE
-    if new.expiry != old.expiry:
-        # `Expired` has no patch of its own.
-        return whole(new.id)
     if new.capability_version != old.capability_version:
         patch |= Patch.VERSION
     return patched(new.id, patch) if patch else NOTHING

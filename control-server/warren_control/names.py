@@ -12,6 +12,7 @@ MAX_LABEL: Final = 63
 FALLBACK: Final = "node"
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DOMAIN: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+_TAG: Final = re.compile(r"tag:[A-Za-z][A-Za-z0-9-]*")
 # A label that would make the client resolve its own machine.
 _MEANINGLESS: Final = frozenset({"localhost", ""})
 
@@ -44,6 +45,11 @@ def check_label(label: str) -> str:
             f"{label!r} is not a DNS label: letters, digits and inner dashes, at most {MAX_LABEL}"
         )
     return lowered
+
+
+def is_tag(text: str) -> bool:
+    """Whether `text` is a tag as stock clients accept it."""
+    return len(text) <= 128 and bool(_TAG.fullmatch(text))
 
 
 def is_domain(text: str) -> bool:

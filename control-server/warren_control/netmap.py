@@ -19,7 +19,7 @@ from warren_control.model import MEMBERS_USER_ID, TAGGED_USER_ID, Node, Snapshot
 from warren_control.relaymap import RelayMap
 from warren_control.routes import Prefix
 from warren_wire.control import messages
-from warren_wire.control.messages import ZERO_TIME, PreparedMapResponse, prepare
+from warren_wire.control.messages import PreparedMapResponse, prepare
 
 ALL_PORTS: Final = messages.PortRange(first=0, last=0xFFFF)
 MEMBERS: Final = messages.UserProfile(id=MEMBERS_USER_ID, login_name="members", display_name="Members")
@@ -111,7 +111,7 @@ class NetmapBuilder:
             if number != viewer.id and (node := snapshot.nodes.get(number)) is not None and not node.disabled
             for patch in self._patches(snapshot, node, fields)
         ]
-        about_viewer = viewer.id in change.nodes
+        about_viewer = viewer.id in change.selves
         if not (changed or removed or patches or about_viewer or change.derp_map or change.dns):
             return None
         return messages.encode(
@@ -217,7 +217,6 @@ class NetmapBuilder:
                 key=node.node_key if Patch.KEY in fields else None,
                 online=node.online if Patch.ONLINE in fields else None,
                 last_seen=node.last_seen if offline else None,
-                key_expiry=(node.expiry or ZERO_TIME) if Patch.EXPIRY in fields else None,
                 cap=node.capability_version if Patch.VERSION in fields else 0,
             )
         )

@@ -92,6 +92,11 @@ def secret_hash(text: str) -> str:
     return hashlib.sha256(text.strip().encode()).hexdigest()
 
 
+def presented_hash(request: RegisterRequest) -> str:
+    """The hash of the key a request carries."""
+    return secret_hash(_auth_key(request))
+
+
 def decide(request: RegisterRequest, machine: MachinePublic, snapshot: Snapshot, now: datetime) -> Outcome:
     """The outcome of a register request from a machine that proved its key."""
     if request.version < MIN_CAPABILITY_VERSION:

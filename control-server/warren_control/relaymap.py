@@ -41,7 +41,7 @@ class RelayMap:
 
 
 def check_region(region: DERPRegion, expected: int | None = None) -> DERPRegion:
-    """The region with its ids made to agree, or `InvalidError`: clients drop a map that contradicts itself."""
+    """The region with its ids made to agree, or `InvalidError`: clients drop a contradictory map."""
     number = region.region_id or expected or 0
     if not 0 < number <= MAX_REGION_ID or (expected is not None and number != expected):
         raise InvalidError(f"RegionID must be {expected or 'a positive number'}")

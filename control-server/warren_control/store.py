@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from warren_control import model
-from warren_control.changes import NOTHING, Change, merge, whole
+from warren_control.changes import NOTHING, Change, merge, whole_and_self
 from warren_control.db.repository import Write
 from warren_control.differences import difference
 from warren_control.model import AuthKey, Node, Snapshot
@@ -33,6 +33,10 @@ class Records(Protocol):
 
     async def write(self, write: Write) -> None:
         """Stores all of it or nothing."""
+        ...
+
+    async def find_key(self, secret_hash: str) -> AuthKey | None:
+        """A key that another process stored."""
         ...
 
 
@@ -67,7 +71,7 @@ class Writer:
                     primaries=after.primaries if moved else None,
                 )
             )
-        change = whole(*moved) if moved else NOTHING
+        change = whole_and_self(*moved) if moved else NOTHING
         for node in nodes:
             change = merge(change, difference(before.nodes.get(node.id), node))
         self._store.swap(after, change)
@@ -79,12 +83,20 @@ class Writer:
         gone = dataclasses.replace(node, deleted_at=now, expiry=now, online=False, endpoints=())
         after, moved = model.with_nodes(self.snapshot, drop=(gone,))
         await self._store.records.write(Write(nodes=(gone,), primaries=after.primaries if moved else None))
-        self._store.swap(after, whole(node.id, *moved))
+        self._store.swap(after, whole_and_self(node.id, *moved))
         return gone
 
     async def put_key(self, key: AuthKey) -> None:
         await self._store.records.write(Write(keys=(key,)))
         self._store.swap(model.with_key(self.snapshot, key), NOTHING)
+
+    async def learn_key(self, secret_hash: str) -> bool:
+        """Takes in a key that the command line stored beside the running server; whether there was one."""
+        key = await self._store.records.find_key(secret_hash)
+        if key is None or key.id in self.snapshot.keys:
+            return False
+        self._store.swap(model.with_key(self.snapshot, key), NOTHING)
+        return True
 
     async def remove_key(self, key_id: str) -> None:
         await self._store.records.write(Write(dropped_keys=(key_id,)))

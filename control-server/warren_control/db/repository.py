@@ -82,6 +82,13 @@ class Repository:
             snapshot = model.with_key(snapshot, key)
         return model.with_regions(snapshot, dict(regions))
 
+    async def find_key(self, secret_hash: str) -> AuthKey | None:
+        """A key that another process stored."""
+        wanted = sa.select(tables.auth_keys).where(tables.auth_keys.c.secret_hash == secret_hash)
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(wanted)).mappings().first()
+        return None if row is None else _key_of({str(name): value for name, value in row.items()})
+
     async def write(self, write: Write) -> None:
         """Stores all of it in one transaction."""
         async with self._engine.begin() as connection:

@@ -1,0 +1,163 @@
+"""The program `warren-control`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import msgspec
+
+from warren_control import app, config, names, routes
+from warren_control.api.keys import shown
+from warren_control.config import Config
+from warren_control.db.engine import open_engine, parse_url
+from warren_control.db.repository import Repository, Write
+from warren_control.errors import ControlError
+from warren_control.keys import new_key
+from warren_control.store import utc_now
+from warren_runtime import logs
+from warren_runtime.settings import SettingsError
+from warren_runtime.tasks import run_service
+from warren_wire import __version__
+
+T = TypeVar("T")
+UNUSABLE = 2
+
+config_option = click.option(
+    "--config",
+    "config_file",
+    required=True,
+    type=click.Path(path_type=Path),
+    envvar="WARREN_CONTROL_CONFIG",
+    help="The server's YAML file.",
+)
+
+
+def _loaded(file: Path) -> Config:
+    try:
+        return config.load(file)
+    except SettingsError as error:
+        for problem in error.problems:
+            click.echo(f"warren-control: {problem}", err=True)
+        sys.exit(UNUSABLE)
+
+
+def _fail(error: Exception) -> None:
+    click.echo(f"warren-control: {error}", err=True)
+    sys.exit(UNUSABLE)
+
+
+@click.group()
+@click.version_option(__version__)
+def main() -> None:
+    """The control server of a Warren mesh: it admits machines and tells each of them about the others."""
+
+
+@main.command()
+@config_option
+@click.option(
+    "--log-level", default="INFO", show_default=True, type=click.Choice(["DEBUG", "INFO", "WARNING"])
+)
+@click.option("--log-format", default="auto", show_default=True, type=click.Choice(["auto", "json", "text"]))
+def serve(config_file: Path, log_level: str, log_format: str) -> None:
+    """Run the server in the foreground; SIGTERM ends it."""
+    loaded = _loaded(config_file)
+    logs.setup(log_level, {"auto": None, "json": True, "text": False}[log_format])
+    try:
+        run_service(lambda: app.serve(loaded))
+    except (ControlError, OSError) as error:
+        _fail(error)
+
+
+@main.group("config")
+def config_group() -> None:
+    """Look at the configuration."""
+
+
+@config_group.command("check")
+@config_option
+def check(config_file: Path) -> None:
+    """Say whether the configuration can be used; every problem on a line."""
+    _loaded(config_file)
+    click.echo("the configuration is valid")
+
+
+@main.group()
+def keys() -> None:
+    """Pre-auth keys, straight in the database of this machine; a running server accepts them at once."""
+
+
+@keys.command("create")
+@config_option
+@click.option("--reusable", is_flag=True, help="Admits any number of machines.")
+@click.option("--ephemeral", is_flag=True, help="Machines are removed once they stay away.")
+@click.option("--expires-in-hours", type=click.IntRange(1, 87600), help="Default: never.")
+@click.option("--tag", "tags", multiple=True, help="Tag of the machines, such as tag:web; can be repeated.")
+@click.option(
+    "--approve-route", "approve", multiple=True, help="Routes inside are approved; can be repeated."
+)
+def create(
+    config_file: Path,
+    reusable: bool,
+    ephemeral: bool,
+    expires_in_hours: int | None,
+    tags: tuple[str, ...],
+    approve: tuple[str, ...],
+) -> None:
+    """Make a key and print it: it is shown this once."""
+    loaded = _loaded(config_file)
+    for tag in tags:
+        if not names.is_tag(tag):
+            raise click.BadParameter(f"{tag!r} is not a tag such as tag:web", param_hint="--tag")
+
+    async def store(repository: Repository) -> str:
+        now = utc_now()
+        key, text = new_key(
+            now,
+            reusable=reusable,
+            ephemeral=ephemeral,
+            expiry=None if expires_in_hours is None else now + timedelta(hours=expires_in_hours),
+            tags=tuple(sorted(set(tags))),
+            approve_routes=routes.parse_prefixes(approve),
+        )
+        await repository.write(Write(keys=(key,)))
+        return text
+
+    click.echo(_with_repository(loaded, store))
+
+
+@keys.command("list")
+@config_option
+def list_keys(config_file: Path) -> None:
+    """Print the keys as JSON, without their secrets."""
+
+    async def read(repository: Repository) -> str:
+        snapshot = await repository.load(utc_now())
+        documents = [shown(key) for key in sorted(snapshot.keys.values(), key=lambda key: key.created)]
+        return msgspec.json.format(msgspec.json.encode(documents)).decode()
+
+    click.echo(_with_repository(_loaded(config_file), read))
+
+
+def _with_repository(loaded: Config, act: Callable[[Repository], Awaitable[T]]) -> T:
+    async def run() -> T:
+        repository = Repository(await open_engine(parse_url(loaded.database)))
+        try:
+            return await act(repository)
+        finally:
+            await repository.close()
+
+    try:
+        return asyncio.run(run())
+    except ControlError as error:
+        _fail(error)
+        raise
+
+
+if __name__ == "__main__":
+    main()

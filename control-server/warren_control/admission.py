@@ -1,0 +1,73 @@
+"""The record of a node that a key admitted: a new one, or the machine's own renewed in place. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+
+from warren_control import names, reports
+from warren_control.allocation import Pools, allocate
+from warren_control.hosts import usable_version
+from warren_control.model import AuthKey, Node, Snapshot
+from warren_control.registration import Admitted
+from warren_wire.control.messages import Hostinfo, RegisterRequest
+from warren_wire.keys import MachinePublic
+
+
+def admitted_node(
+    outcome: Admitted,
+    request: RegisterRequest,
+    machine: MachinePublic,
+    snapshot: Snapshot,
+    pools: Pools,
+    now: datetime,
+) -> Node:
+    """What to store. A renewal keeps id, addresses, name, approvals, endpoints and home relay."""
+    hostinfo = request.hostinfo or Hostinfo()
+    key = outcome.key
+    base = outcome.existing or _new_node(hostinfo, machine, request, snapshot, pools, now)
+    bound = dataclasses.replace(
+        base,
+        node_key=request.node_key,
+        # Cleared before the key is used up: a client told that it expired would come back with a used key.
+        expiry=None,
+        tags=key.tags,
+        auth_key_id=key.id,
+        ephemeral=key.ephemeral or request.ephemeral,
+        capability_version=usable_version(request.version),
+        # Counts from here for an ephemeral node that never polls.
+        last_seen=now if not base.online else base.last_seen,
+    )
+    taken = snapshot.names(without=bound.id)
+    return reports.with_hostinfo(bound, hostinfo, key, taken)
+
+
+def consumed(key: AuthKey, now: datetime) -> AuthKey | None:
+    """The key after it admitted a node, or `None` if nothing about it changes."""
+    return None if key.reusable and key.used_at is not None else dataclasses.replace(key, used_at=now)
+
+
+def rebound(node: Node, key: AuthKey) -> Node:
+    """A node that came again with another reusable key: its routes follow that key from now on."""
+    approved = reports.approve(node.approved_routes, node.advertised_routes, key)
+    return dataclasses.replace(node, auth_key_id=key.id, approved_routes=approved)
+
+
+def _new_node(
+    hostinfo: Hostinfo,
+    machine: MachinePublic,
+    request: RegisterRequest,
+    snapshot: Snapshot,
+    pools: Pools,
+    now: datetime,
+) -> Node:
+    v4, v6 = allocate(pools, snapshot.used_addresses(now))
+    return Node(
+        id=snapshot.next_node_id,
+        machine_key=machine,
+        node_key=request.node_key,
+        name=names.unique_label(names.label_from(hostinfo.hostname), snapshot.names()),
+        v4=v4,
+        v6=v6,
+        created=now,
+    )

@@ -1,0 +1,75 @@
+"""`/api/v1/relays`: the relay regions of the mesh, in the shape clients know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from warren_control.api.problems import json_response
+from warren_control.errors import ConflictError, InvalidError, NotFoundError
+from warren_control.model import Snapshot
+from warren_control.relaymap import RelayMap, check_region
+from warren_control.store import Store
+from warren_wire.control.messages import DERPRegion, decode, encode
+from warren_wire.errors import DecodeError
+
+
+class RelaysApi:
+    """Lists regions; adds and removes those that the configuration does not fix."""
+
+    def __init__(self, store: Store, relays: RelayMap) -> None:
+        self._store = store
+        self._relays = relays
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/api/v1/relays", self.list),
+            web.put("/api/v1/relays/{region}", self.put),
+            web.delete("/api/v1/relays/{region}", self.delete),
+        ]
+
+    async def list(self, request: web.Request) -> web.Response:
+        regions = self._relays.regions(self._store.snapshot)
+        return json_response({"relays": [self._shown(region) for region in regions.values()]})
+
+    def _shown(self, region: DERPRegion) -> dict[str, Any]:
+        shown: dict[str, Any] = msgspec.json.decode(encode(region))
+        number = region.region_id
+        return {**shown, "embedded": number == self._relays.embedded, "fixed": self._relays.is_fixed(number)}
+
+    async def put(self, request: web.Request) -> web.Response:
+        number = _number(request)
+        try:
+            region = check_region(decode(DERPRegion, await request.read()), expected=number)
+        except DecodeError as error:
+            raise InvalidError(f"the body is not a relay region: {error}") from error
+        if self._relays.is_fixed(number):
+            raise ConflictError(f"region {number} is set by the server's configuration")
+        async with self._store.writing() as writer:
+            known = writer.snapshot.regions.get(number)
+            if known != region:
+                await writer.put_regions({**writer.snapshot.regions, number: region})
+        return json_response(self._shown(region), status=201 if known is None else 200)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        number = _number(request)
+        if self._relays.is_fixed(number):
+            raise ConflictError(f"region {number} is set by the server's configuration")
+        async with self._store.writing() as writer:
+            await writer.put_regions(_without(writer.snapshot, number))
+        return web.Response(status=204)
+
+
+def _without(snapshot: Snapshot, number: int) -> dict[int, DERPRegion]:
+    if number not in snapshot.regions:
+        raise NotFoundError(f"there is no region {number}")
+    return {found: region for found, region in snapshot.regions.items() if found != number}
+
+
+def _number(request: web.Request) -> int:
+    text = request.match_info["region"]
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 11):
+        raise NotFoundError(f"there is no region {text[:32]}")
+    return int(text)

@@ -1,0 +1,91 @@
+"""`/api/v1/status` and the stream of revisions at `/api/v1/events`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from warren_control.allocation import Pools
+from warren_control.api.problems import json_response
+from warren_control.hub import Hub
+from warren_control.store import Store
+from warren_control.transport.registering import Registrar
+from warren_wire import __version__
+
+EVENT_GATHER_SECONDS: Final = 0.1
+EVENT_KEEP_ALIVE_SECONDS: Final = 15.0
+
+
+class StatusApi:
+    """What the server is and how it fares."""
+
+    def __init__(
+        self,
+        store: Store,
+        hub: Hub,
+        registrar: Registrar,
+        pools: Pools,
+        server_url: str,
+        base_domain: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._hub = hub
+        self._registrar = registrar
+        self._pools = pools
+        self._server_url = server_url
+        self._base_domain = base_domain
+        self._clock = clock
+        self._started = clock()
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/api/v1/status", self.status), web.get("/api/v1/events", self.events)]
+
+    async def status(self, request: web.Request) -> web.Response:
+        snapshot = self._store.snapshot
+        online = Counter(node.online for node in snapshot.nodes.values())
+        return json_response(
+            {
+                "version": __version__,
+                "revision": snapshot.revision,
+                "started": self._started,
+                "nodes": len(snapshot.nodes),
+                "online": online[True],
+                "server_url": self._server_url,
+                "base_domain": self._base_domain,
+                "addresses": {"v4": str(self._pools.v4), "v6": str(self._pools.v6)},
+                "registrations": {result.value: count for result, count in self._registrar.results.items()},
+                "recent_failures": [
+                    {"at": failure.at, "hostname": failure.hostname, "reason": failure.reason}
+                    for failure in self._registrar.failures
+                ],
+            }
+        )
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events: the revision at once, then after each burst of changes."""
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        )
+        await response.prepare(request)
+        told = -1
+        while True:
+            changed = asyncio.ensure_future(self._hub.changed())
+            try:
+                revision = self._store.snapshot.revision
+                if revision != told:
+                    told = revision
+                    await response.write(b"data: " + msgspec.json.encode({"revision": revision}) + b"\n\n")
+                async with asyncio.timeout(EVENT_KEEP_ALIVE_SECONDS):
+                    await changed
+                await asyncio.sleep(EVENT_GATHER_SECONDS)
+            except TimeoutError:
+                await response.write(b": keep-alive\n\n")
+            finally:
+                changed.cancel()

@@ -1,0 +1,233 @@
+"""Puts the server together from its configuration, starts it and stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import datetime
+from typing import Final
+
+from aiohttp import web
+
+from warren_control import reports
+from warren_control.api.keys import KeysApi
+from warren_control.api.nodes import NodesApi
+from warren_control.api.problems import authorise
+from warren_control.api.public import PublicApi, may_use_relays
+from warren_control.api.relays import RelaysApi
+from warren_control.api.status import StatusApi
+from warren_control.config import Config
+from warren_control.db.engine import database_file, open_engine, parse_url
+from warren_control.db.repository import Repository
+from warren_control.errors import ConfigError
+from warren_control.hub import Hub
+from warren_control.keyfiles import noise_key, read_secret, relay_key
+from warren_control.keys import bootstrap_records
+from warren_control.metrics import ControlMetrics
+from warren_control.netmap import MapSettings, NetmapBuilder
+from warren_control.presence import Presence
+from warren_control.relaymap import RelayMap
+from warren_control.store import Store, utc_now
+from warren_control.transport.machine_api import MachineApi
+from warren_control.transport.polls import Polls
+from warren_control.transport.registering import Registrar
+from warren_control.transport.ts2021 import Ts2021
+from warren_runtime.derp_server import DerpService
+from warren_runtime.health import serve_health
+from warren_runtime.listener import Listener, UpgradeHandler
+from warren_runtime.settings import Listen
+from warren_runtime.stun_server import StunServer
+from warren_runtime.tasks import Supervisor
+from warren_runtime.tls import ReloadingContext, TlsError
+from warren_wire.control.session import UPGRADE
+from warren_wire.keys import NodePublic
+
+logger = logging.getLogger(__name__)
+
+API_PREFIX: Final = "/api/"
+MIN_TOKEN: Final = 16
+MAX_API_BODY_BYTES: Final = 1024 * 1024
+
+
+class ControlServer:
+    """One server: `start`, then `run` until cancelled; `stop` ends connections and stores what is left."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        metrics: ControlMetrics | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._config = config
+        self._metrics = metrics or ControlMetrics()
+        self._clock = clock
+        self._hub = Hub()
+        self._stack = AsyncExitStack()
+        self._supervisor = Supervisor(on_failure=lambda task: self._metrics.task_failures.labels(task).inc())
+        self._ready = False
+        self._listener: Listener | None = None
+        self._store: Store | None = None
+
+    @property
+    def port(self) -> int:
+        """The port clients connect to."""
+        assert self._listener is not None, "not started"
+        return self._listener.port
+
+    @property
+    def store(self) -> Store:
+        assert self._store is not None, "not started"
+        return self._store
+
+    async def start(self) -> None:
+        """Opens state and ports; `ConfigError` (or OSError for a taken port) says what is in the way."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def run(self) -> None:
+        """Keeps the server going until cancelled."""
+        await self._supervisor.run()
+
+    async def stop(self) -> None:
+        """Ends streams, closes ports, stores what is left."""
+        self._ready = False
+        await self._stack.aclose()
+        logger.info("control server stopped")
+
+    async def _start(self) -> None:
+        config = self._config
+        url = parse_url(config.database)
+        machine_key = noise_key(config.noise_key_file, first_start=not database_file(url).exists())
+        token = None
+        if config.admin_token_file is not None:
+            token = read_secret(config.admin_token_file, "admin_token_file", least=MIN_TOKEN)
+        tls = self._tls()
+        store = await self._open_store()
+        relays = RelayMap(config.regions, config.relay.region_id if config.relay is not None else None)
+        builder = NetmapBuilder(MapSettings(config.base_domain, config.dns, relays))
+        presence = Presence(store, self._hub, self._clock)
+        self._stack.push_async_callback(self._drain, store, presence)
+        registrar = Registrar(store, config.pools, self._clock, self._metrics)
+        polls = Polls(store, self._hub, builder, presence, self._clock, self._metrics)
+        api = MachineApi(registrar, polls)
+        public = PublicApi(store, machine_key.public, self._clock)
+        app = web.Application(middlewares=[authorise(token, API_PREFIX)], client_max_size=MAX_API_BODY_BYTES)
+        app.add_routes(public.routes())
+        self._add_admin_api(app, store, registrar, relays)
+        upgrades: dict[tuple[str, str], UpgradeHandler] = {
+            ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self._metrics).upgrade
+        }
+        relay = await self._start_relay(app, upgrades, store)
+        await self._listen(app, upgrades, tls)
+        if relay is not None:
+            # Ends before the listener does: its clients are told that it will be back.
+            self._stack.callback(relay.close)
+        self._supervisor.add("changes", self._hub.run)
+        self._supervisor.add("presence", presence.run)
+        self._supervisor.add("records", store.run)
+        if tls is not None:
+            self._supervisor.add("certificate", tls.watch)
+        if config.health_listen is not None:
+            health = await serve_health(config.health_listen, self._reasons, self._metrics.registry)
+            self._stack.push_async_callback(health.close)
+        self._ready = True
+        logger.info(
+            "control server started",
+            extra={
+                "endpoint": str(config.listen),
+                "url": config.server_url,
+                "nodes": len(store.snapshot.nodes),
+            },
+        )
+
+    def _tls(self) -> ReloadingContext | None:
+        if self._config.tls is None:
+            return None
+        try:
+            return ReloadingContext(self._config.tls.certificate, self._config.tls.key)
+        except TlsError as error:
+            raise ConfigError(f"tls: {error}") from error
+
+    async def _open_store(self) -> Store:
+        engine = await open_engine(parse_url(self._config.database))
+        repository = Repository(engine)
+        self._stack.push_async_callback(repository.close)
+        now = self._clock()
+        store = self._store = Store(repository, await repository.load(now), self._hub.publish)
+        async with store.writing() as writer:
+            for key in bootstrap_records(self._config.bootstrap_keys, writer.snapshot, now):
+                await writer.put_key(key)
+            # A key may cover more routes than when its nodes joined.
+            for node in list(writer.snapshot.nodes.values()):
+                bound = writer.snapshot.keys.get(node.auth_key_id or "")
+                approved = reports.approve(node.approved_routes, node.advertised_routes, bound)
+                if approved != node.approved_routes:
+                    await writer.put(dataclasses.replace(node, approved_routes=approved))
+        self._metrics.nodes.set_function(lambda: len(store.snapshot.nodes))
+        self._metrics.revision.set_function(lambda: store.snapshot.revision)
+        return store
+
+    def _add_admin_api(
+        self, app: web.Application, store: Store, registrar: Registrar, relays: RelayMap
+    ) -> None:
+        config, clock = self._config, self._clock
+        nodes = NodesApi(store, self._hub, config.pools, relays, config.base_domain, clock)
+        status = StatusApi(
+            store, self._hub, registrar, config.pools, config.server_url, config.base_domain, clock
+        )
+        for part in (nodes, KeysApi(store, clock), RelaysApi(store, relays), status):
+            app.add_routes(part.routes())
+
+    async def _start_relay(
+        self, app: web.Application, upgrades: dict[tuple[str, str], UpgradeHandler], store: Store
+    ) -> DerpService | None:
+        relay = self._config.relay
+        if relay is None:
+            return None
+
+        async def admit(key: NodePublic, _source: str) -> bool:
+            return may_use_relays(store, key, self._clock())
+
+        service = DerpService(relay_key(self._config.derp_key_file), admit)
+        service.routes(app)
+        upgrades.update(service.upgrades())
+        if relay.stun_listen is not None:
+            stun = StunServer(relay.stun_listen.host, relay.stun_listen.port)
+            await stun.start()
+            self._stack.push_async_callback(stun.close)
+        return service
+
+    async def _listen(
+        self,
+        app: web.Application,
+        upgrades: dict[tuple[str, str], UpgradeHandler],
+        tls: ReloadingContext | None,
+    ) -> None:
+        listen: Listen = self._config.listen
+        self._listener = Listener(app, upgrades, ssl_context=tls.context if tls is not None else None)
+        await self._listener.start(listen.host, listen.port)
+        self._stack.push_async_callback(self._listener.close)
+
+    async def _drain(self, store: Store, presence: Presence) -> None:
+        await presence.all_offline()
+        await store.flush()
+
+    def _reasons(self) -> list[str]:
+        return [] if self._ready else ["starting or stopping"]
+
+
+async def serve(config: Config) -> None:
+    """Runs a server until cancelled."""
+    server = ControlServer(config)
+    await server.start()
+    try:
+        await server.run()
+    finally:
+        await asyncio.shield(server.stop())

@@ -1,0 +1,334 @@
+"""The configuration file: typed, checked as a whole, every problem reported at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from warren_control import names, routes
+from warren_control.allocation import Pools
+from warren_control.errors import InvalidError
+from warren_control.relaymap import check_region
+from warren_control.routes import Prefix
+from warren_runtime.settings import Listen, Problems, Section, from_environment, load_yaml, overlay
+from warren_wire.addresses import CGNAT_V4, ULA_V6
+from warren_wire.control.messages import DERPNode, DERPRegion, DNSConfig, DNSRecord, Resolver, decode
+from warren_wire.errors import DecodeError
+
+ENVIRONMENT_PREFIX: Final = "WARREN_CONTROL"
+_ENVIRONMENT_FIELDS: Final = (
+    "server_url",
+    "listen",
+    "health_listen",
+    "database",
+    "noise_key_file",
+    "derp_key_file",
+    "base_domain",
+    "admin_token_file",
+    "tls.certificate",
+    "tls.key",
+)
+_PRIVATE: Final = tuple(
+    ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedRelay:
+    """The relay and STUN server inside this process, as clients are told to reach them."""
+
+    region_id: int
+    region_code: str
+    region_name: str
+    host: str
+    derp_port: int
+    stun_port: int
+    stun_listen: Listen | None
+    cert_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapKey:
+    """A pre-auth key given from outside."""
+
+    secret_file: Path
+    reusable: bool
+    ephemeral: bool
+    tags: tuple[str, ...]
+    approve_routes: tuple[Prefix, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of one server."""
+
+    server_url: str
+    listen: Listen
+    tls: Tls | None
+    health_listen: Listen | None
+    database: str
+    noise_key_file: Path
+    derp_key_file: Path
+    pools: Pools
+    base_domain: str
+    dns: DNSConfig
+    relay: EmbeddedRelay | None
+    regions: dict[int, DERPRegion]
+    admin_token_file: Path | None
+    bootstrap_keys: tuple[BootstrapKey, ...]
+
+    @property
+    def server_host(self) -> str:
+        return urlsplit(self.server_url).hostname or ""
+
+
+def load(path: Path) -> Config:
+    """The file with `WARREN_CONTROL_*` variables over it; `SettingsError` names every problem."""
+    given = from_environment(ENVIRONMENT_PREFIX, _ENVIRONMENT_FIELDS)
+    return parse(overlay(load_yaml(path), given))
+
+
+def parse(data: dict[str, Any]) -> Config:
+    """The configuration in a mapping; `SettingsError` names every problem."""
+    problems = Problems()
+    root = Section(data, "", problems)
+    server_url = _server_url(root)
+    base_domain = _base_domain(root, server_url)
+    pools = _pools(root.section("addresses"))
+    relay = _relay(root.section("relay"), server_url)
+    config = Config(
+        server_url=server_url,
+        listen=root.listen("listen", "0.0.0.0:8443") or Listen("0.0.0.0", 8443),  # noqa: S104
+        tls=_tls(root),
+        health_listen=root.listen("health_listen"),
+        database=root.text("database", "sqlite:////var/lib/warren/control.db"),
+        noise_key_file=root.path("noise_key_file", "/var/lib/warren/noise.key") or Path(),
+        derp_key_file=root.path("derp_key_file", "/var/lib/warren/derp.key") or Path(),
+        pools=pools,
+        base_domain=base_domain,
+        dns=_dns(root.section("dns"), base_domain),
+        relay=relay,
+        regions=_regions(root, relay),
+        admin_token_file=root.path("admin_token_file"),
+        bootstrap_keys=tuple(_bootstrap_key(section) for section in root.sections("bootstrap_keys")),
+    )
+    root.finish()
+    problems.raise_if_any()
+    return config
+
+
+def is_private_host(host: str) -> bool:
+    """Whether stock clients accept plain HTTP on this host: decided on the text of the URL alone."""
+    if host == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or any(address in network for network in _PRIVATE)
+
+
+def _server_url(root: Section) -> str:
+    url = root.text("server_url", required=True)
+    if not url:
+        return ""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        root.problem("server_url", "is not a URL")
+        return url
+    if parts.scheme not in ("http", "https") or not host:
+        root.problem("server_url", "must be https://HOST[:PORT] (or http:// on a private address)")
+    elif parts.path not in ("", "/") or parts.query or parts.fragment:
+        root.problem("server_url", "must have no path")
+    elif parts.scheme == "http" and not is_private_host(host):
+        root.problem(
+            "server_url",
+            "http:// works only with a private address: after one lost connection, stock clients try nothing"
+            " but TLS on a public host and never come back; use https://",
+        )
+    return url.rstrip("/")
+
+
+def _base_domain(root: Section, server_url: str) -> str:
+    domain = root.text("base_domain", "mesh.internal").lower().rstrip(".")
+    if not names.is_domain(domain):
+        root.problem("base_domain", "must be a DNS domain such as mesh.internal")
+        return domain
+    try:
+        host = urlsplit(server_url).hostname or ""
+    except ValueError:
+        return domain
+    if host == domain or host.endswith(f".{domain}"):
+        root.problem(
+            "base_domain", "must not contain the server's own name: clients would look it up in the mesh"
+        )
+    return domain
+
+
+def _pools(section: Section) -> Pools:
+    v4 = _prefix(section, "v4", str(CGNAT_V4))
+    v6 = _prefix(section, "v6", str(ULA_V6))
+    section.finish()
+    if not isinstance(v4, IPv4Network) or not v4.subnet_of(CGNAT_V4) or v4.prefixlen > 30:
+        section.problem("v4", f"must be a range inside {CGNAT_V4} with room for nodes")
+        v4 = CGNAT_V4
+    if not isinstance(v6, IPv6Network) or not v6.subnet_of(ULA_V6) or v6.prefixlen > 126:
+        section.problem("v6", f"must be a range inside {ULA_V6} with room for nodes")
+        v6 = ULA_V6
+    return Pools(v4, v6)
+
+
+def _prefix(section: Section, name: str, default: str) -> Prefix | None:
+    try:
+        return routes.parse_prefix(section.text(name, default))
+    except InvalidError as error:
+        section.problem(name, str(error))
+        return routes.parse_prefix(default)
+
+
+def _tls(root: Section) -> Tls | None:
+    section = root.section("tls")
+    if not root.has("tls"):
+        return None
+    certificate = section.path("certificate", required=True)
+    key = section.path("key", required=True)
+    section.finish()
+    return Tls(certificate or Path(), key or Path())
+
+
+def _dns(section: Section, base_domain: str) -> DNSConfig:
+    magic = section.boolean("magic", True)
+    resolvers = tuple(Resolver(addr=text) for text in section.texts("resolvers"))
+    search = section.texts("search_domains")
+    records = tuple(_record(record) for record in section.sections("extra_records"))
+    section.finish()
+    # The mesh's own domain first, or the host would not find short names.
+    domains = (base_domain, *(domain.rstrip(".") for domain in search))
+    return DNSConfig(
+        proxied=magic,
+        resolvers=resolvers or None,
+        domains=domains if magic else domains[1:] or None,
+        extra_records=records or None,
+    )
+
+
+def _record(section: Section) -> DNSRecord:
+    name = section.text("name", required=True).rstrip(".")
+    value = section.text("value", required=True)
+    kind = section.choice("type", ("A", "AAAA"), "AAAA" if ":" in value else "A")
+    section.finish()
+    try:
+        if (ip_address(value).version == 4) != (kind == "A"):
+            section.problem("value", f"must be an address for a record of type {kind}")
+    except ValueError:
+        section.problem("value", "must be an IP address")
+    return DNSRecord(name=name, type=kind, value=value)
+
+
+def _relay(section: Section, server_url: str) -> EmbeddedRelay | None:
+    enabled = section.boolean("enabled", False)
+    try:
+        parts = urlsplit(server_url)
+        host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
+    except ValueError:
+        host, port = "", 443
+    code = section.text("region_code", "home")
+    relay = EmbeddedRelay(
+        region_id=section.integer("region_id", 900, low=1, high=2**31 - 1),
+        region_code=code,
+        region_name=section.text("region_name", code),
+        host=section.text("host", host),
+        derp_port=section.integer("derp_port", port, low=1, high=65535),
+        stun_port=section.integer("stun_port", 3478, low=-1, high=65535),
+        stun_listen=section.listen("stun_listen", "0.0.0.0:3478"),
+        cert_name=section.text("cert_name", ""),
+    )
+    section.finish()
+    return relay if enabled else None
+
+
+def region_of(relay: EmbeddedRelay) -> DERPRegion:
+    """How clients are told of the embedded relay."""
+    literal = _literal(relay.host)
+    node = DERPNode(
+        name=f"{relay.region_id}a",
+        region_id=relay.region_id,
+        host_name=relay.host,
+        cert_name=relay.cert_name,
+        ipv4=relay.host if literal == 4 else "",
+        ipv6=relay.host if literal == 6 else ("none" if literal == 4 else ""),
+        stun_port=relay.stun_port if relay.stun_listen is not None else -1,
+        derp_port=relay.derp_port,
+    )
+    return DERPRegion(
+        region_id=relay.region_id,
+        region_code=relay.region_code,
+        region_name=relay.region_name,
+        nodes=(node,),
+    )
+
+
+def _literal(host: str) -> int:
+    try:
+        return ip_address(host).version
+    except ValueError:
+        return 0
+
+
+def _regions(root: Section, relay: EmbeddedRelay | None) -> dict[int, DERPRegion]:
+    raw = root.raw("regions")
+    found: dict[int, DERPRegion] = {}
+    if raw is not None and not isinstance(raw, list):
+        root.problem("regions", "must be a list of regions")
+        raw = None
+    for index, item in enumerate(raw or []):
+        try:
+            region = check_region(decode(DERPRegion, msgspec.json.encode(item)))
+        except (DecodeError, InvalidError, TypeError) as error:
+            root.problem(f"regions[{index}]", str(error))
+            continue
+        if region.region_id in found:
+            root.problem(f"regions[{index}]", f"region {region.region_id} is given twice")
+        found[region.region_id] = region
+    if relay is not None:
+        if relay.region_id in found:
+            root.problem("regions", f"region {relay.region_id} is the embedded relay's")
+        found[relay.region_id] = region_of(relay)
+    return found
+
+
+def _bootstrap_key(section: Section) -> BootstrapKey:
+    file = section.path("secret_file", required=True)
+    approve: tuple[Prefix, ...] = ()
+    try:
+        approve = routes.parse_prefixes(section.texts("approve_routes"))
+    except InvalidError as error:
+        section.problem("approve_routes", str(error))
+    tags = section.texts("tags")
+    for tag in tags:
+        if not names.is_tag(tag):
+            section.problem(
+                "tags", f"{tag!r} is not a tag: `tag:`, a letter, then letters, digits and dashes"
+            )
+    key = BootstrapKey(
+        secret_file=file or Path(),
+        reusable=section.boolean("reusable", True),
+        ephemeral=section.boolean("ephemeral", False),
+        tags=tags,
+        approve_routes=approve,
+    )
+    section.finish()
+    return key

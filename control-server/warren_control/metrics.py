@@ -1,0 +1,87 @@
+"""Every metric of the control server. Only shells touch them; the pure core returns values to count."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+
+class Registration(Enum):
+    """How a register request ended."""
+
+    ADMITTED = "admitted"
+    RENEWED = "renewed"
+    UNCHANGED = "unchanged"
+    EXPIRY = "expiry"
+    EXPIRED = "expired"
+    LOGOUT = "logout"
+    REFUSED = "refused"
+
+
+class MapMessage(Enum):
+    """What a message of a map stream was."""
+
+    FULL = "full"
+    DELTA = "delta"
+    KEEP_ALIVE = "keep_alive"
+    LOGGED_OUT = "logged_out"
+
+
+class ConnectionEnd(Enum):
+    """Why a client connection ended."""
+
+    CLOSED = "closed"
+    PROTOCOL_ERROR = "protocol_error"
+    UNRESPONSIVE = "unresponsive"
+    STALLED = "stalled"
+
+
+class ControlMetrics:
+    """The metrics of one server."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.registry: Final = registry
+        self.nodes = Gauge("warren_control_nodes", "Nodes that are members.", registry=registry)
+        self.streams = Gauge("warren_control_map_streams", "Nodes that are connected.", registry=registry)
+        self.revision = Gauge("warren_control_revision", "Changes since the start.", registry=registry)
+        self.connections = Gauge(
+            "warren_control_connections", "Open encrypted client connections.", registry=registry
+        )
+        self.registrations = Counter(
+            "warren_control_registrations_total",
+            "Register requests by result.",
+            ["result"],
+            registry=registry,
+        )
+        self.maps = Counter(
+            "warren_control_map_responses_total",
+            "Messages on map streams by kind.",
+            ["kind"],
+            registry=registry,
+        )
+        self.map_bytes = Counter(
+            "warren_control_map_response_bytes_total", "Bytes of map messages.", registry=registry
+        )
+        self.map_build = Histogram(
+            "warren_control_map_build_seconds",
+            "Time to build the first message of a stream.",
+            registry=registry,
+            buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2.0),
+        )
+        self.ends = Counter(
+            "warren_control_connection_ends_total",
+            "Ended client connections by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self.task_failures = Counter(
+            "warren_control_task_failures_total", "Failures of inner tasks.", ["task"], registry=registry
+        )
+        for result in Registration:
+            self.registrations.labels(result.value)
+        for kind in MapMessage:
+            self.maps.labels(kind.value)
+        for reason in ConnectionEnd:
+            self.ends.labels(reason.value)

@@ -1,0 +1,1 @@
+"""Client connections: the encrypted channel, the requests inside it, the map streams."""

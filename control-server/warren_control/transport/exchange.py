@@ -1,0 +1,47 @@
+"""One request inside the encrypted channel and the way to answer it. Knows no request in particular."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from warren_wire.keys import MachinePublic
+
+
+class StalledError(Exception):
+    """The client takes nothing any more; its connection is given up."""
+
+
+class Responder(Protocol):
+    """Sends on one stream of a connection."""
+
+    def respond(self, status: int, headers: Sequence[tuple[str, str]], body: bytes, *, end: bool) -> None:
+        """Starts the response; with `end` it is complete."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Sends more of the body once the client has taken what was sent before (`StalledError`)."""
+        ...
+
+    def finish(self) -> None:
+        """Ends the body."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A complete request of an authenticated machine."""
+
+    machine: MachinePublic
+    method: str
+    path: str
+    body: bytes
+    responder: Responder
+
+    def reply(self, status: int, body: bytes = b"", content_type: str = "application/json") -> None:
+        headers = [("content-type", content_type)] if body else []
+        self.responder.respond(status, headers, b"" if self.method == "HEAD" else body, end=True)
+
+    def refuse(self, status: int, text: str) -> None:
+        self.reply(status, f"{text}\n".encode(), "text/plain; charset=utf-8")

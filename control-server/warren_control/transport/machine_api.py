@@ -1,0 +1,45 @@
+"""The requests inside the encrypted channel, by path; stock clients put anything into the authority."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from warren_control.transport.exchange import Exchange
+from warren_control.transport.polls import Polls
+from warren_control.transport.registering import Registrar
+from warren_wire.control.messages import MapRequest, RegisterRequest, decode
+from warren_wire.errors import DecodeError
+
+logger = logging.getLogger(__name__)
+
+# Answers of a server without the feature that make no client repeat the call or write about it.
+_NOT_OFFERED: Final = "this server does not offer that"
+
+
+class MachineApi:
+    """Routes each request to what serves it."""
+
+    def __init__(self, registrar: Registrar, polls: Polls) -> None:
+        self._registrar = registrar
+        self._polls = polls
+
+    async def handle(self, exchange: Exchange) -> None:
+        path = exchange.path.partition("?")[0]
+        try:
+            match (exchange.method, path):
+                case ("POST", "/machine/register"):
+                    await self._registrar.register(exchange, decode(RegisterRequest, exchange.body))
+                case ("POST", "/machine/map"):
+                    await self._polls.serve(exchange, decode(MapRequest, exchange.body))
+                case ("POST", "/machine/update-health"):
+                    exchange.reply(204)
+                case ("GET", "/machine/whoami"):
+                    exchange.reply(200, f"{exchange.machine}\n".encode(), "text/plain; charset=utf-8")
+                case (_, _) if path.startswith("/machine/"):
+                    exchange.refuse(501, _NOT_OFFERED)
+                case _:
+                    exchange.refuse(404, "not found")
+        except DecodeError as error:
+            logger.debug("request refused", extra={"path": path, "reason": str(error)})
+            exchange.refuse(400, str(error)[:200])
