@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from warren_lab.errors import NetworkError
-from warren_lab.net import firewall, links, namespaces
+from warren_lab.net import firewall, links, namespaces, topology
 from warren_lab.net.links import Interface, Route
 from warren_lab.net.topology import INTERNET, PUBLIC_V4, PUBLIC_V6, Router, Topology, public_v6_of
 
@@ -30,8 +30,8 @@ _QUICK = {"net/ipv6/conf/all/accept_dad": "0", "net/ipv6/conf/default/accept_dad
 class Network:
     """A built small internet; a context manager that removes it."""
 
-    def __init__(self, topology: Topology, prefix: str | None = None) -> None:
-        self.topology = topology
+    def __init__(self, plan: Topology, prefix: str | None = None) -> None:
+        self.topology = plan
         self.prefix = prefix if prefix is not None else f"wl{os.getpid()}"
         self._ports = 0
 
@@ -110,9 +110,14 @@ class Network:
         gateways: list[Interface] = [IPv4Interface(f"{router.gateway}/{router.lan.prefixlen}")]
         if router.lan_v6 is not None:
             gateways.append(IPv6Interface(f"{router.lan_v6.network_address + 1}/{router.lan_v6.prefixlen}"))
-        links.make_bridge(namespace, "lan0", gateways)
+        # The switch is a namespace of its own: with br_netfilter loaded, a bridge beside NAT rules would
+        # translate frames while it bridges them, and hairpin traffic would keep its private source.
+        switch = self._make(topology.switch_name(router.name))
+        links.make_bridge(switch, "sw0", [])
+        self._connect(namespace, "lan0", switch, "sw0")
+        links.set_up(namespace, "lan0", gateways)
         for host in router.hosts:
-            self._join_lan(self._make(host), namespace, router, host)
+            self._join_lan(self._make(host), switch, router, host)
 
     def _make(self, name: str) -> str:
         namespace = self.namespace(name)
@@ -136,8 +141,8 @@ class Network:
             ]
         links.set_up(namespace, interface, addresses, routes)
 
-    def _join_lan(self, namespace: str, router_namespace: str, router: Router, host: str) -> None:
-        self._connect(namespace, "eth0", router_namespace, "lan0")
+    def _join_lan(self, namespace: str, switch: str, router: Router, host: str) -> None:
+        self._connect(namespace, "eth0", switch, "sw0")
         addresses: list[Interface] = [router.interface_of(host)]
         routes = [Route(router.gateway)]
         if router.lan_v6 is not None:

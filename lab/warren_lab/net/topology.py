@@ -112,6 +112,11 @@ class Topology:
         raise NetworkError(f"there is no host {host!r}")
 
 
+def switch_name(router: str) -> str:
+    """The namespace of the switch between a router and its hosts."""
+    return f"{router}-lan"
+
+
 def public_v6_of(address: IPv4Address) -> IPv6Address:
     """A public IPv6 address with the same last number: 203.0.113.10 has 2001:db8::a."""
     return PUBLIC_V6.network_address + int(address) % 256
@@ -133,7 +138,7 @@ def _problems(topology: Topology) -> Iterator[str]:
 def _name_problems(topology: Topology) -> Iterator[str]:
     names = [INTERNET, *(host.name for host in topology.public_hosts)]
     for router in topology.routers:
-        names += [router.name, *router.hosts]
+        names += [router.name, switch_name(router.name), *router.hosts]
     for name in names:
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
             yield f"{name!r} is not a name: small letters, digits and dashes"
