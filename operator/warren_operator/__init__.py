@@ -1,1 +1,1 @@
-"""The Kubernetes operator: Mesh, Node and DerpRelay into running objects, and what runs back into their status."""
+"""The Kubernetes operator: custom resources into running objects, and what runs back into their status."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from warren_operator.errors import ConfigError
 
-PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
+DEFAULT_HEALTH_LISTEN: Final = "0.0.0.0:9090"
+DEFAULT_RESYNC_SECONDS: Final = 60.0
+DEFAULT_CLEANUP_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +29,11 @@ class OperatorConfig:
     """WARREN_IMAGE_CONTROL, _RELAY, _AGENT: what the pods run unless a Mesh says otherwise."""
     namespaces: tuple[str, ...] = ()
     """WARREN_WATCH_NAMESPACES, comma separated: where to look for resources. Empty means everywhere."""
-    health_listen: str = "0.0.0.0:9090"
+    health_listen: str = DEFAULT_HEALTH_LISTEN
     """WARREN_HEALTH_LISTEN: /health, /ready and /metrics."""
-    resync_seconds: float = 60.0
+    resync_seconds: float = DEFAULT_RESYNC_SECONDS
     """WARREN_RESYNC_SECONDS: each object is looked at this often even if nothing seems to have happened."""
-    cleanup_seconds: float = 60.0
+    cleanup_seconds: float = DEFAULT_CLEANUP_SECONDS
     """WARREN_CLEANUP_SECONDS: how long the deletion of a Mesh waits for clean hosts before it goes on."""
     log_level: str = "INFO"
     """WARREN_LOG_LEVEL"""
@@ -40,10 +44,10 @@ class OperatorConfig:
         config = cls(
             images=_images(environ, problems),
             namespaces=_words(environ.get("WARREN_WATCH_NAMESPACES", "")),
-            health_listen=environ.get("WARREN_HEALTH_LISTEN", cls.health_listen),
-            resync_seconds=_seconds(environ, "WARREN_RESYNC_SECONDS", cls.resync_seconds, problems),
-            cleanup_seconds=_seconds(environ, "WARREN_CLEANUP_SECONDS", cls.cleanup_seconds, problems),
-            log_level=environ.get("WARREN_LOG_LEVEL", cls.log_level).upper(),
+            health_listen=environ.get("WARREN_HEALTH_LISTEN", DEFAULT_HEALTH_LISTEN),
+            resync_seconds=_seconds(environ, "WARREN_RESYNC_SECONDS", DEFAULT_RESYNC_SECONDS, problems),
+            cleanup_seconds=_seconds(environ, "WARREN_CLEANUP_SECONDS", DEFAULT_CLEANUP_SECONDS, problems),
+            log_level=environ.get("WARREN_LOG_LEVEL", "INFO").upper(),
         )
         if problems:
             raise ConfigError("\n".join(problems))

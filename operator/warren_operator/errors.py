@@ -1,4 +1,4 @@
-"""Errors of the operator. Foreign exceptions are translated into these at the adapter that calls the foreign library."""
+"""Errors of the operator; adapters translate the exceptions of the libraries they call into these."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class ConfigError(OperatorError):
 
 
 class InvalidResourceError(OperatorError):
-    """A custom resource that the API server let through cannot be used; carries every problem with its path."""
+    """A custom resource that the API server let through cannot be used; carries every problem."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))

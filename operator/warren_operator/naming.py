@@ -74,7 +74,7 @@ def relay_keys_name(relay: str) -> str:
 
 
 def selector(component: str, *, mesh: str | None = None, relay: str | None = None) -> dict[str, str]:
-    """What finds the pods of one component of one mesh or relay; never changes, since selectors are immutable."""
+    """What finds the pods of one component of one mesh or relay. Never to change: selectors are immutable."""
     labels = {"app.kubernetes.io/name": "warren", COMPONENT: component}
     if mesh is not None:
         labels[MESH_LABEL] = mesh

@@ -1,1 +1,1 @@
-"""Typed views of the custom resources. Parsing reports all problems at once and never modifies what it was given."""
+"""Typed views of the custom resources. Parsing reports all problems at once and modifies nothing."""

@@ -1,0 +1,224 @@
+"""What a DerpRelay runs, and its entry in the relay map."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+
+from warren_operator.config import Images
+from warren_operator.desired.agents import ca_ref
+from warren_operator.desired.control import service_spec
+from warren_operator.desired.objects import (
+    HEALTH_PORT,
+    config_map,
+    fingerprint,
+    head,
+    http_probe,
+    match,
+    mount,
+    pod_template,
+    pull_secrets,
+    requests,
+    unprivileged_container,
+    unprivileged_pod,
+)
+from warren_operator.kinds import Kind, Manifest
+from warren_operator.naming import (
+    control_name,
+    labels,
+    relay_keys_name,
+    relay_name,
+    relay_tls_name,
+    selector,
+)
+from warren_operator.resources.derprelay import DerpRelay
+from warren_operator.resources.mesh import Managed, Mesh, SecretRef
+
+RELAY: Final = "relay"
+LISTEN_PORT: Final = 8443
+STUN_LISTEN_PORT: Final = 3478
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Which control server says who is a member."""
+
+    url: str
+    ca: SecretRef | None
+    image: str | None
+    """The mesh's own choice of image."""
+
+
+def admission(mesh: Mesh, *, private_ca: bool) -> Admission:
+    """By the Service where the operator made the certificate, which then names it; else as clients do."""
+    url = mesh.control.url
+    if isinstance(mesh.control, Managed) and mesh.control.secure and mesh.control.tls_secret is None:
+        url = f"https://{control_name(mesh.name)}.{mesh.namespace}.svc"
+    return Admission(f"{url}/verify", ca_ref(mesh) if private_ca else None, mesh.image_relay)
+
+
+def relay_objects(relay: DerpRelay, members: Admission | None, images: Images) -> list[Manifest]:
+    """In the order in which they are made."""
+    config = config_map(relay_name(relay.name), relay.manifest, _labels(relay), relay_config(relay, members))
+    account = {
+        **head(Kind.SERVICE_ACCOUNT, relay_name(relay.name), relay.manifest, _labels(relay)),
+        "automountServiceAccountToken": False,
+    }
+    return [config, account, _service(relay), _deployment(relay, members, images, fingerprint(config))]
+
+
+def tls_secret_name(relay: DerpRelay) -> str:
+    return relay.tls_secret or relay_tls_name(relay.name)
+
+
+def relay_config(relay: DerpRelay, members: Admission | None) -> Manifest:
+    port, stun_port = _listen_ports(relay)
+    config: Manifest = {
+        "listen": f"0.0.0.0:{port}",
+        "tls": {"certificate": "/etc/warren/tls/tls.crt", "key": "/etc/warren/tls/tls.key"},
+        "health_listen": f"0.0.0.0:{HEALTH_PORT}",
+        "stun_listen": f"0.0.0.0:{stun_port}",
+        "key_file": "/etc/warren/keys/derp.key",
+    }
+    if relay.members_only and members is not None:
+        config["verify_url"] = members.url
+        if members.ca is not None:
+            config["verify_ca_file"] = "/etc/warren/ca/ca.crt"
+    return config
+
+
+def region(relay: DerpRelay, cert_name: str) -> Manifest:
+    """The entry in the shape clients know; `cert_name` pins a certificate of our own making."""
+    family = _family(relay.host)
+    node: Manifest = {
+        "Name": f"{relay.region_id}a",
+        "RegionID": relay.region_id,
+        "HostName": relay.host,
+        "DERPPort": relay.derp_port,
+        "STUNPort": relay.stun_port,
+    }
+    if family is not None:
+        # Naming one family switches the other off, or clients would look the address up as a name.
+        node["IPv4"] = relay.host if family == 4 else "none"
+        node["IPv6"] = relay.host if family == 6 else "none"
+    if cert_name:
+        node["CertName"] = cert_name
+    return {
+        "RegionID": relay.region_id,
+        "RegionCode": relay.region_code,
+        "RegionName": relay.region_name,
+        "Nodes": [node],
+    }
+
+
+def _family(host: str) -> int | None:
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return None
+
+
+def _labels(relay: DerpRelay) -> dict[str, str]:
+    return labels(RELAY, relay=relay.name)
+
+
+def _listen_ports(relay: DerpRelay) -> tuple[int, int]:
+    if relay.host_network:
+        return relay.derp_port, relay.stun_port
+    return LISTEN_PORT, STUN_LISTEN_PORT
+
+
+def _service(relay: DerpRelay) -> Manifest:
+    service = head(Kind.SERVICE, relay_name(relay.name), relay.manifest, _labels(relay))
+    if relay.service.annotations:
+        service["metadata"]["annotations"] = dict(relay.service.annotations)
+    service["spec"] = service_spec(
+        relay.service,
+        selector(RELAY, relay=relay.name),
+        [
+            ("https", relay.derp_port, "https", "TCP", relay.service.node_port),
+            ("stun", relay.stun_port, "stun", "UDP", relay.service.stun_node_port),
+        ],
+    )
+    return service
+
+
+def _deployment(relay: DerpRelay, members: Admission | None, images: Images, config: str) -> Manifest:
+    owners = {"relay": relay.name}
+    deployment = head(Kind.DEPLOYMENT, relay_name(relay.name), relay.manifest, _labels(relay))
+    pod: Manifest = {
+        "serviceAccountName": relay_name(relay.name),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 10,
+        "securityContext": unprivileged_pod(),
+        **pull_secrets(images),
+        "containers": [_container(relay, members, images)],
+        "volumes": _volumes(relay, members),
+    }
+    if relay.node_selector:
+        pod["nodeSelector"] = dict(relay.node_selector)
+    if relay.host_network:
+        pod |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+    deployment["spec"] = {
+        "replicas": relay.replicas,
+        # Clients of two relays of one region would not reach each other.
+        "strategy": {"type": "Recreate"},
+        "selector": match(RELAY, owners),
+        "template": pod_template(RELAY, owners, config, pod),
+    }
+    return deployment
+
+
+def _container(relay: DerpRelay, members: Admission | None, images: Images) -> Manifest:
+    port, stun_port = _listen_ports(relay)
+    security = unprivileged_container()
+    if relay.host_network and min(port, stun_port) < 1024:
+        security["capabilities"] = {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
+        security["runAsUser"] = 0
+        security["runAsNonRoot"] = False
+    return {
+        "name": "relay",
+        "image": (members.image if members is not None else None) or images.relay,
+        "imagePullPolicy": images.pull_policy,
+        "command": ["warren-relay", "serve", "--config", "/etc/warren/config.yaml"],
+        "ports": [
+            {"name": "https", "containerPort": port, "protocol": "TCP"},
+            {"name": "stun", "containerPort": stun_port, "protocol": "UDP"},
+            {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
+        ],
+        "securityContext": security,
+        "resources": requests("50m", "64Mi"),
+        "startupProbe": http_probe("/health", "health", period=1, failures=60),
+        "livenessProbe": http_probe("/health", "health", period=10, failures=6),
+        "readinessProbe": http_probe("/ready", "health", period=2, failures=2),
+        "volumeMounts": [
+            mount("config", "/etc/warren", read_only=True),
+            mount("tmp", "/tmp"),  # noqa: S108 - a volume of the pod's own
+        ],
+    }
+
+
+def _volumes(relay: DerpRelay, members: Admission | None) -> list[Manifest]:
+    def source(secret: str, folder: str, *keys: str) -> Manifest:
+        items = [{"key": key, "path": f"{folder}/{key.rpartition('/')[2]}"} for key in keys]
+        return {"secret": {"name": secret, "items": items}}
+
+    sources: list[Manifest] = [
+        {
+            "configMap": {
+                "name": relay_name(relay.name),
+                "items": [{"key": "config.yaml", "path": "config.yaml"}],
+            }
+        },
+        source(relay_keys_name(relay.name), "keys", "derp.key"),
+        source(tls_secret_name(relay), "tls", "tls.crt", "tls.key"),
+    ]
+    if relay.members_only and members is not None and members.ca is not None:
+        ca = members.ca
+        sources.append({"secret": {"name": ca.name, "items": [{"key": ca.key, "path": "ca/ca.crt"}]}})
+    return [
+        {"name": "config", "projected": {"defaultMode": 0o440, "sources": sources}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
