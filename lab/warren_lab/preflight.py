@@ -91,9 +91,7 @@ def ensure(
 
 
 def _program(name: str, package: str) -> Problem | None:
-    # Debian keeps some in sbin, which sudo and cron may leave out of PATH.
-    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    if shutil.which(name, path=path) is not None:
+    if shutil.which(name) is not None:
         return None
     return Problem(f"the program {name} is missing", f"apt-get install {package}", (package,))
 
