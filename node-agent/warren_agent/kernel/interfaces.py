@@ -41,14 +41,17 @@ class PeerStats:
 class WireGuard(Protocol):
     """One WireGuard device. Every method raises `WireGuardError` and nothing else of its own.
 
-    No method ends a running session: peers are changed in place and removed only through `update(remove=...)`.
+    No method ends a running session: peers are changed in place and removed only through
+    `update(remove=...)`.
     """
 
     async def configure(self, private: NodePrivate, listen_port: int, fwmark: int) -> None:
-        """Set key, port and mark; values that are already so are not written again, since that clears sources."""
+        """Set key, port and mark; values that are already so are not written again, since that clears
+        sources."""
 
     async def update(self, set: Sequence[PeerConfig], remove: Sequence[NodePublic]) -> None:  # noqa: A002
-        """Add or change the peers in `set` (allowed addresses replace the old ones), remove those in `remove`."""
+        """Add or change the peers in `set` (allowed addresses replace the old ones), remove those in
+        `remove`."""
 
     async def set_endpoint(self, peer: NodePublic, endpoint: AddrPort) -> None:
         """Send to `endpoint` from now on. A peer that the device does not have is left out, not created."""

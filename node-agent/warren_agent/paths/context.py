@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from warren_agent.paths.actions import Action, Event
 from warren_agent.paths.counters import PathCounters
-from warren_wire import disco
 from warren_wire.addresses import AddrPort
 from warren_wire.crypto import SharedBox
+from warren_wire.disco import Message, seal
 from warren_wire.keys import DiscoPrivate, NodePublic
 
 NONCE_BYTES = 24
@@ -29,5 +29,5 @@ class PathContext:
     actions: list[Action] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
-    def seal(self, message: disco.Message, box: SharedBox) -> bytes:
-        return disco.seal(message, self.disco.public, box, self.randomness(NONCE_BYTES))
+    def sealed(self, message: Message, box: SharedBox) -> bytes:
+        return seal(message, self.disco.public, box, self.randomness(NONCE_BYTES))

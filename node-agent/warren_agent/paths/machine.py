@@ -1,7 +1,7 @@
 """All peers' paths behind one door: datagrams, relayed disco and time go in, actions and events come out.
 
-Each input method may leave actions and events to be taken with `actions()` and `events()`. Knows no socket, no relay
-connection and no clock.
+Each input method may leave actions and events to be taken with `actions()` and `events()`. Knows no
+socket, no relay connection and no clock.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class PathMachine:
         return self._deadlines.first()
 
     def handle_timeout(self, now: float) -> None:
+        """Time has passed; harmless when early."""
         for key in self._deadlines.pop_due(now):
             path = self._peers[key]
             path.handle_timeout(now)
@@ -84,20 +85,17 @@ class PathMachine:
     # What we know of ourselves and of the peers
 
     def set_peers(self, peers: Mapping[NodePublic, PathPeer], now: float) -> None:
-        """Take all peers. A peer whose disco key cannot be used is left out; the others are not affected."""
+        """Take all peers; what is known of those that stay is kept."""
         for key in [key for key in self._peers if key not in peers]:
             del self._peers[key]
             self._deadlines.set(key, None)
         for key, peer in peers.items():
             path = self._peers.get(key)
-            try:
-                if path is None:
-                    self._peers[key] = PeerPath(key, peer, self._context, now)
-                elif path.peer != peer:
-                    path.update(peer, now)
-                    self._rearm(path, now)
-            except AuthenticationError:
-                self._context.counters.disco_malformed += 1
+            if path is None:
+                self._peers[key] = PeerPath(key, peer, self._context, now)
+            elif path.peer != peer:
+                path.update(peer, now)
+                self._rearm(path, now)
         self._by_disco = {}
         for path in self._peers.values():
             self._by_disco.setdefault(path.peer.disco, []).append(path)
@@ -198,7 +196,8 @@ class PathMachine:
                 self._rearm(paths[0], now)
 
     def _open(self, data: bytes, key: NodePublic | None) -> tuple[list[PeerPath], disco.Message] | None:
-        """The paths that the sender's key belongs to, and what it says; whatever is wrong is counted and dropped."""
+        """The paths that the sender's key belongs to, and what it says; whatever is wrong is counted and
+        dropped."""
         counters = self._context.counters
         try:
             paths = self._by_disco.get(disco.sender_of(data), [])
@@ -233,9 +232,7 @@ class PathMachine:
         path.receive_ping(ping, source, local, now)
         self._rearm(path, now)
 
-    def _receive_pong(
-        self, paths: list[PeerPath], pong: disco.Pong, region: int | None, now: float
-    ) -> None:
+    def _receive_pong(self, paths: list[PeerPath], pong: disco.Pong, region: int | None, now: float) -> None:
         for path in paths:
             if path.receive_pong(pong, region, now):
                 self._context.counters.pongs_received += 1

@@ -1,7 +1,7 @@
 """One peer: its candidates, its pings, and the path in use. No I/O; time is an argument.
 
-Relay is never chosen: it is what is used while no direct address is trusted. An address becomes trusted only by a
-pong to a ping of ours, which proves both directions.
+Relay is never chosen: it is what is used while no direct address is trusted. An address becomes trusted
+only by a pong to a ping of ours, which proves both directions.
 """
 
 from __future__ import annotations
@@ -44,11 +44,13 @@ from warren_wire import disco
 from warren_wire.addresses import AddrPort
 from warren_wire.crypto import SharedBox
 from warren_wire.disco import CallMeMaybe, Ping, Pong
+from warren_wire.errors import AuthenticationError
 from warren_wire.keys import NodePublic
 
 TXID_BYTES = 12
 MAX_OUTSTANDING = 256
-"""Pings waiting for a pong: every candidate in each sweep of a burst; more would be a bug, the oldest goes."""
+"""Pings waiting for a pong: every candidate in each sweep of a burst; more would be a bug, the oldest
+goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class PeerPath:
         self.endpoint: AddrPort | None = None
         self.latency_seconds: float | None = None
         self._context = context
-        self._box = SharedBox(context.disco.raw, peer.disco.raw)
+        self._box = _box(context, peer)
         self._candidates = Candidates(context.ipv4_only)
         self._candidates.set_map(peer.endpoints, now)
         self._trust = Trust()
@@ -92,7 +94,7 @@ class PeerPath:
     def update(self, peer: PathPeer, now: float) -> None:
         """Take a newer map entry. A new disco key keeps the path: the peer restarted at the same address."""
         if peer.disco != self.peer.disco:
-            self._box = SharedBox(self._context.disco.raw, peer.disco.raw)
+            self._box = _box(self._context, peer)
         if peer.endpoints != self.peer.endpoints:
             self._candidates.set_map(peer.endpoints, now)
             if self._sweep_at is not None:
@@ -168,14 +170,16 @@ class PeerPath:
 
     def open(self, data: bytes) -> disco.Message | None:
         """The message in an envelope of this peer's; None for a kind that we do not know."""
+        if self._box is None:
+            raise AuthenticationError("the peer has no usable disco key")
         return disco.open_message(data, self._box)
 
-    def receive_ping(
-        self, ping: Ping, source: AddrPort, local: IPAddress | None, now: float
-    ) -> None:
+    def receive_ping(self, ping: Ping, source: AddrPort, local: IPAddress | None, now: float) -> None:
         """Answer to the exact source, from the address that was asked: NATs let nothing else through."""
+        if self._box is None:
+            return
         self._context.counters.pongs_sent += 1
-        pong = self._context.seal(Pong(ping.txid, source), self._box)
+        pong = self._context.sealed(Pong(ping.txid, source), self._box)
         self._context.actions.append(SendDatagram(pong, source, local))
         candidate = self._candidates.saw(source, now)
         if candidate is None or self._trust.best is not None:
@@ -184,8 +188,10 @@ class PeerPath:
             self._ping(source, now)
 
     def receive_relayed_ping(self, ping: Ping, region: int, source: AddrPort) -> None:
+        if self._box is None:
+            return
         self._context.counters.pongs_sent += 1
-        pong = self._context.seal(Pong(ping.txid, source), self._box)
+        pong = self._context.sealed(Pong(ping.txid, source), self._box)
         self._context.actions.append(SendRelayed(self.key, pong, region))
 
     def receive_pong(self, pong: Pong, region: int | None, now: float) -> bool:
@@ -202,7 +208,8 @@ class PeerPath:
         return True
 
     def receive_call(self, call: CallMeMaybe, now: float) -> None:
-        """The peer has pinged us from all these, so its firewall is open now: ping back at once, do not call back."""
+        """The peer has pinged us from all these, so its firewall is open now: ping back at once, do not
+        call back."""
         self._candidates.set_call(call.endpoints, now)
         if self._trust.best is not None:
             self._doubt(SHORT_PATIENCE_SECONDS, now)
@@ -371,24 +378,28 @@ class PeerPath:
             self._ping(candidate.address, now)
 
     def _call(self, now: float) -> None:
+        if self._box is None:
+            return
         fresh_at = self._context.own_endpoints_at
         if fresh_at is None or now - fresh_at > ENDPOINTS_FRESH_SECONDS:
             self._call_waits = True
             self._context.actions.append(RefreshEndpoints())
             return
         self._context.counters.calls_sent += 1
-        message = self._context.seal(CallMeMaybe(self._context.own_endpoints), self._box)
+        message = self._context.sealed(CallMeMaybe(self._context.own_endpoints), self._box)
         self._context.actions.append(SendRelayed(self.key, message))
 
     # Pings
 
     def _ping(self, destination: AddrPort | None, now: float, token: int | None = None) -> None:
+        if self._box is None:
+            return
         txid = self._context.randomness(TXID_BYTES)
         if len(self._pings) >= MAX_OUTSTANDING:
             del self._pings[next(iter(self._pings))]
         self._pings[txid] = SentPing(destination, now, token)
         self._context.counters.pings_sent += 1
-        data = self._context.seal(Ping(txid, self._context.node), self._box)
+        data = self._context.sealed(Ping(txid, self._context.node), self._box)
         if destination is None:
             self._context.actions.append(SendRelayed(self.key, data))
             return
@@ -413,3 +424,11 @@ class PeerPath:
         if kind is not PathKind.DIRECT:
             self.latency_seconds = None
         self._context.events.append(PathChanged(self.key, kind, endpoint, reason))
+
+
+def _box(context: PathContext, peer: PathPeer) -> SharedBox | None:
+    """None for a peer without a usable disco key: it is reached over relays only."""
+    try:
+        return SharedBox(context.disco.raw, peer.disco.raw)
+    except AuthenticationError:
+        return None

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Final
 
 from warren_agent.paths.timing import LATENCY_NOISE_SECONDS
 from warren_wire.addresses import AddrPort
+
+PRIVATE: Final = tuple(
+    ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,6 @@ def _kind_points(address: AddrPort) -> int:
         points += 50
     elif ip.is_link_local:
         points += 30
-    elif ip.is_private:
+    elif any(ip in network for network in PRIVATE if network.version == ip.version):
         points += 20
     return points

@@ -1,7 +1,7 @@
 """How long things last in path selection.
 
-Those marked *stock* are what stock peers use; the others are ours and only decide when *we* stop using a path, which
-no peer can see or object to.
+Those marked *stock* are what stock peers use; the others are ours and only decide when *we* stop using a
+path, which no peer can see or object to.
 """
 
 from typing import Final
@@ -25,9 +25,9 @@ SWEEP_SECONDS: Final = 5.0
 """Stock: spacing of sweeps while there is no trusted direct path."""
 
 BURST_SECONDS: Final = (0.0, 0.5, 1.0, 2.0)
-"""First sweeps after traffic starts, a path is lost or a peer calls. The first ping of either side often dies at the
-other's NAT, and the first call at a relay that the peer has not reached yet; waiting 5 s for the next try is what
-makes upgrades slow."""
+"""First sweeps after traffic starts, a path is lost or a peer calls. The first ping of either side often
+dies at the other's NAT, and the first call at a relay that the peer has not reached yet; waiting 5 s for
+the next try is what makes upgrades slow."""
 
 BURST_CALLS: Final = frozenset({0.0, 1.0})
 """The sweeps of a burst that also call the peer."""
@@ -48,8 +48,9 @@ PROBE_SECONDS: Final = 0.4
 """Spacing of pings to a path in doubt."""
 
 PATIENCE_SECONDS: Final = 2.0
-"""A path in doubt is given up after this long without a pong, five pings, and three times its latency on top: with
-10 % loss in each direction that happens to a living path once in 4000 doubts. Stock's 6.5 s stays the upper bound."""
+"""A path in doubt is given up after this long without a pong, five pings, and three times its latency on
+top: with 10 % loss in each direction that happens to a living path once in 4000 doubts. Stock's 6.5 s
+stays the upper bound."""
 
 SHORT_PATIENCE_SECONDS: Final = 1.0
 """The same once the peer itself has turned to the relay, which it does only when it lost the path too."""
@@ -67,11 +68,12 @@ changing to and fro is worse than either path."""
 
 SHORT_SPELL_SECONDS: Final = 10.0
 HOLD_SECONDS: Final = (2.0, 5.0, 10.0, 30.0)
-"""A direct path that lasted less than the short spell may come back only after a hold that grows each time."""
+"""A direct path that lasted less than the short spell may come back only after a hold that grows each
+time."""
 
 ROAM_PATIENCE_SECONDS: Final = 2.0
-"""WireGuard roamed to an address we do not trust: it is pinged, and undone only if no pong comes in this time,
-because it is usually the peer whose trust returned first."""
+"""WireGuard roamed to an address we do not trust: it is pinged, and undone only if no pong comes in this
+time, because it is usually the peer whose trust returned first."""
 
 REASSERT_SECONDS: Final = 1.0
 """Least time between two corrections of one peer's endpoint."""
@@ -80,5 +82,5 @@ PING_SOURCE_SECONDS: Final = 45.0
 """Stock: a candidate known only as the source of pings is dropped this long after the last one."""
 
 LATENCY_NOISE_SECONDS: Final = 0.001
-"""Two trusted addresses closer together than this are equally fast; only their kinds decide. On one LAN the order
-would otherwise change with every measurement."""
+"""Two trusted addresses closer together than this are equally fast; only their kinds decide. On one LAN
+the order would otherwise change with every measurement."""

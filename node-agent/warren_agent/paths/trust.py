@@ -4,11 +4,11 @@
                       ▲  └──6.5 s without a pong──────────────────▲
                       └──pong, or packets heard directly──┘
 
-Stock peers know only the 6.5 s. A dead path is given up earlier here, because until then WireGuard sends into the
-void: a doubt starts with a sign (heartbeat unanswered, traffic only outbound, the peer turned to the relay), is
-tested with quick pings, and ends the path only if no pong and no packet came by it. Leaving early is invisible to
-the peer. What keeps it from flapping: early leaving is limited per minute, and a path that did not last waits
-longer each time before it may return.
+Stock peers know only the 6.5 s. A dead path is given up earlier here, because until then WireGuard sends
+into the void: a doubt starts with a sign (heartbeat unanswered, traffic only outbound, the peer turned to
+the relay), is tested with quick pings, and ends the path only if no pong and no packet came by it. Leaving
+early is invisible to the peer. What keeps it from flapping: early leaving is limited per minute, and a
+path that did not last waits longer each time before it may return.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ class Trust:
         return not full or now - self._early_lapses[0] >= EARLY_LAPSE_WINDOW_SECONDS
 
     def lapse(self, now: float, failed: bool) -> bool:
-        """Give the path up. True if that was earlier than stock's rule. `failed` False: it was only unused."""
+        """Give the path up. True if that was earlier than stock's rule. `failed` False: it was only
+        unused."""
         early = now < self.until
         if early:
             self._early_lapses.append(now)

@@ -58,7 +58,8 @@ class PathChange:
 
 @dataclass(frozen=True, slots=True)
 class PathStatus:
-    """A peer's path as `warren-agent status` shows it. `relay` is the region that carries what is not direct."""
+    """A peer's path as `warren-agent status` shows it. `relay` is the region that carries what is not
+    direct."""
 
     path: PathKind
     endpoint: AddrPort | None

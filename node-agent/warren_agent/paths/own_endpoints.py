@@ -1,0 +1,70 @@
+"""Our own endpoints: what peers are told to try, assembled from measurements and local addresses. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from warren_agent.paths.actions import IPAddress
+from warren_agent.paths.values import EndpointType, NetcheckReport
+from warren_wire.addresses import AddrPort
+
+KEPT_SECONDS: Final = 310.0
+"""A public address not seen again stays advertised this long: one lost STUN answer must not take it away."""
+
+KEPT_PER_ADDRESS: Final = 6
+"""Ports remembered of one public address; a hard NAT would add one per measurement."""
+
+
+class OwnEndpoints:
+    """The current list, with a memory for public addresses."""
+
+    def __init__(self, listen_port: int, ipv4_only: bool) -> None:
+        self._port = listen_port
+        self._ipv4_only = ipv4_only
+        self._public: dict[AddrPort, tuple[EndpointType, float]] = {}
+
+    def update(
+        self, report: NetcheckReport, local: Iterable[IPAddress], now: float
+    ) -> tuple[tuple[AddrPort, EndpointType], ...]:
+        """The list after one more look at the network; public addresses first, each address once."""
+        for endpoint, kind in self._seen(report):
+            self._public.pop(endpoint, None)
+            self._public[endpoint] = (kind, now)
+        self._expire(now)
+        listed: dict[AddrPort, EndpointType] = {}
+        for endpoint, (kind, _) in reversed(self._public.items()):
+            listed[endpoint] = kind
+        for address in local:
+            listed.setdefault(AddrPort(address, self._port), EndpointType.LOCAL)
+        wanted = {e: k for e, k in listed.items() if e.ip.version == 4}
+        # A node with no IPv4 address at all still can offer IPv6: then no peer has a mixture of the two.
+        if wanted and self._ipv4_only:
+            listed = wanted
+        return tuple(listed.items())
+
+    def forget_public(self) -> None:
+        """The network changed: what was public there is not ours any more."""
+        self._public.clear()
+
+    def _seen(self, report: NetcheckReport) -> list[tuple[AddrPort, EndpointType]]:
+        seen: list[tuple[AddrPort, EndpointType]] = []
+        for best in (report.ipv6, report.ipv4):
+            if best is not None:
+                seen.append((best, EndpointType.STUN))
+        seen += [
+            (e, EndpointType.STUN)
+            for e, count in report.mapped.items()
+            if count > 1 and (e, EndpointType.STUN) not in seen
+        ]
+        if report.mapping_varies and report.ipv4 is not None:
+            # Somebody may have forwarded the port by hand, which STUN through a hard NAT cannot show.
+            seen.append((AddrPort(report.ipv4.ip, self._port), EndpointType.STUN_LOCAL_PORT))
+        return seen
+
+    def _expire(self, now: float) -> None:
+        per_address: dict[IPAddress, int] = {}
+        for endpoint, (_, seen_at) in reversed(list(self._public.items())):
+            count = per_address[endpoint.ip] = per_address.get(endpoint.ip, 0) + 1
+            if now - seen_at > KEPT_SECONDS or count > KEPT_PER_ADDRESS:
+                del self._public[endpoint]
