@@ -1,0 +1,1 @@
+"""Client of a control server: join, follow the network map, tell it how this node can be reached."""
