@@ -48,15 +48,9 @@ class OwnEndpoints:
         self._public.clear()
 
     def _seen(self, report: NetcheckReport) -> list[tuple[AddrPort, EndpointType]]:
-        seen: list[tuple[AddrPort, EndpointType]] = []
-        for best in (report.ipv6, report.ipv4):
-            if best is not None:
-                seen.append((best, EndpointType.STUN))
-        seen += [
-            (e, EndpointType.STUN)
-            for e, count in report.mapped.items()
-            if count > 1 and (e, EndpointType.STUN) not in seen
-        ]
+        best = [endpoint for endpoint in (report.ipv6, report.ipv4) if endpoint is not None]
+        often = [endpoint for endpoint, count in report.mapped.items() if count > 1 and endpoint not in best]
+        seen = [(endpoint, EndpointType.STUN) for endpoint in (*often, *best)]
         if report.mapping_varies and report.ipv4 is not None:
             # Somebody may have forwarded the port by hand, which STUN through a hard NAT cannot show.
             seen.append((AddrPort(report.ipv4.ip, self._port), EndpointType.STUN_LOCAL_PORT))

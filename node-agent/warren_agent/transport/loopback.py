@@ -12,6 +12,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from ipaddress import IPv4Address
 from typing import Final
 
 from warren_agent.paths.counters import TransportCounters
@@ -139,7 +140,7 @@ class SpoofingSocket:
     """
 
     def __init__(self, *, wireguard_port: int, counters: TransportCounters) -> None:
-        self._wireguard = AddrPort(packets.IPv4Address("127.0.0.1"), wireguard_port)
+        self._wireguard = AddrPort(IPv4Address("127.0.0.1"), wireguard_port)
         self._counters = counters
         self._socket = socket.socket(
             socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_RAW

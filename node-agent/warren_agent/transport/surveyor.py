@@ -76,7 +76,7 @@ class Surveyor:
 
     async def fresh_report(self) -> NetcheckReport:
         """A report of a measurement that begins now or later."""
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[NetcheckReport] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         self.request()
         return await future
