@@ -63,7 +63,7 @@ def test_other_text_is_no_endpoint(text: str) -> None:
 def test_order_is_by_family_address_and_port() -> None:
     texts = ["192.0.2.1:1", "192.0.2.1:2", "192.0.2.2:1", "[::1]:1", "[2001:db8::1]:1"]
     endpoints = [AddrPort.parse(text) for text in texts]
-    assert sorted(endpoints[::-1]) == endpoints
+    assert sorted([*endpoints[2:], *endpoints[:2]]) == endpoints
     assert endpoints[0] < endpoints[1] <= endpoints[1]
     assert endpoints[4] > endpoints[3] >= endpoints[3]
 
