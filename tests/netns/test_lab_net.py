@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,8 @@ from warren_lab.run import Run, sweep
 pytestmark = pytest.mark.netns
 
 PORT = 41641
+HOME_V6 = IPv6Address("2001:db8:1::a")
+WEB_V6 = IPv6Address("2001:db8::50")
 
 
 @pytest.fixture(autouse=True)
@@ -167,6 +170,18 @@ def test_udp_can_be_cut_and_restored_while_tcp_goes_on() -> None:
         network.set_udp("home-router", allowed=True)
         assert seen_as(sock, WEB, 3478) == f"{HOME_WAN}:{PORT}"
         assert seen_as(outside, HOME_WAN, 3478) is not None
+
+
+def test_ipv6_is_routed_through_a_stateful_firewall() -> None:
+    with (
+        Network(home_and_office(public_v6=True)) as network,
+        accepting_tcp(network, "web", 8080),
+        accepting_tcp(network, "home", 8080),
+        connected(network, "home", WEB_V6, 8080) as connection,
+    ):
+        assert connection.recv(100) == b"2001:db8:1::a\n"
+        with pytest.raises(TimeoutError), connected(network, "web", HOME_V6, 8080):
+            pass
 
 
 def test_a_destination_nobody_has_is_answered_at_once() -> None:

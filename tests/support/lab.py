@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from warren_lab.run import sweep
 HOME_WAN = IPv4Address("203.0.113.10")
 OFFICE_WAN = IPv4Address("203.0.113.20")
 WEB = IPv4Address("203.0.113.80")
+HOME_LAN_V6 = IPv6Network("2001:db8:1::/64")
 MAIL = IPv4Address("203.0.113.81")
 
 
@@ -49,6 +50,7 @@ def home_and_office(
                 ("home", "nas"),
                 kind=kind,
                 forwards=forwards,
+                lan_v6=HOME_LAN_V6 if public_v6 else None,
             ),
             Router("office-router", OFFICE_WAN, IPv4Network("192.168.2.0/24"), ("office",), kind=other),
         ),
@@ -111,7 +113,7 @@ def accepting_tcp(network: Network, host: str, port: int) -> Iterator[None]:
     """A server that says to each connection where it came from, and then echoes what it gets."""
 
     def make() -> socket.socket:
-        return socket.create_server(("0.0.0.0", port))
+        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
 
     server = network.inside(host, make)
 
@@ -130,7 +132,7 @@ def accepting_tcp(network: Network, host: str, port: int) -> Iterator[None]:
 
     def echo(connection: socket.socket, source: tuple[str, int]) -> None:
         with connection:
-            connection.sendall(f"{source[0]}\n".encode())
+            connection.sendall(f"{source[0].removeprefix('::ffff:')}\n".encode())
             while data := connection.recv(2048):
                 connection.sendall(data)
 
@@ -145,7 +147,9 @@ def accepting_tcp(network: Network, host: str, port: int) -> Iterator[None]:
 
 
 @contextmanager
-def connected(network: Network, host: str, address: IPv4Address, port: int) -> Iterator[socket.socket]:
+def connected(
+    network: Network, host: str, address: IPv4Address | IPv6Address, port: int
+) -> Iterator[socket.socket]:
     """A TCP connection from a host."""
     sock = network.inside(host, lambda: socket.create_connection((str(address), port), 2.0))
     with sock:
@@ -164,7 +168,7 @@ def eventually(check: Callable[[], bool], within: float = 10.0, every: float = 0
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """What a run could leave behind on the machine."""
+    """What a run could leave behind on the machine; other labs' namespaces come and go meanwhile."""
 
     namespaces: tuple[str, ...]
     links: tuple[str, ...]
@@ -173,7 +177,7 @@ class Traces:
     @classmethod
     def of_machine(cls) -> Traces:
         return cls(
-            namespaces=tuple(namespaces.names()),
+            namespaces=tuple(namespaces.names("wl")),
             links=tuple(sorted(name for _, name in socket.if_nameindex())),
             descriptors=len(list(Path("/proc/self/fd").iterdir())),
         )

