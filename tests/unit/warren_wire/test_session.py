@@ -394,3 +394,58 @@ def test_bodies_arrive_as_they_were_sent_however_they_are_cut(bodies: list[bytes
     pair.exchange()
     assert pair.received_by_client(stream_id) == b"".join(bodies)
     assert pair.client_events[-1] == StreamEnded(stream_id)
+
+
+# What crosses on the way.
+
+
+def http2_frame(kind: int, stream_id: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + stream_id.to_bytes(4, "big") + payload
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        pytest.param(8, (100).to_bytes(4, "big"), id="window update"),
+        pytest.param(3, (8).to_bytes(4, "big"), id="reset"),
+    ],
+)
+def test_frames_for_a_stream_that_has_just_ended_are_no_error(kind: int, payload: bytes) -> None:
+    pair, send = plaintext_pair()
+    ended = pair.request()
+    pair.server.send_response(ended, 200, body=b"done")
+    pair.exchange()
+    send(http2_frame(kind, ended, payload))
+    other = pair.request()
+    pair.server.send_response(other, 204)
+    pair.exchange()
+    assert pair.client_events[-1] == StreamEnded(other)
+
+
+def test_a_body_that_goes_on_after_its_request_was_given_up_is_no_error() -> None:
+    pair = Pair()
+    upload = pair.client.send_request("POST", "/machine/map", bytes(300_000))
+    pair.server.receive_data(pair.client.data_to_send())
+    pair.server.send_response(upload, 413, body=b"too large")
+    pair.server.reset_stream(upload)
+    pair.exchange()
+    other = pair.request()
+    pair.server.send_response(other, 204)
+    pair.exchange()
+    assert pair.client_events[-1] == StreamEnded(other)
+
+
+def test_a_response_on_its_way_to_a_stream_given_up_uses_no_window_for_ever() -> None:
+    pair = Pair()
+    for _ in range(30):
+        poll = pair.request()
+        pair.server.send_response(poll, 200, end=False)
+        pair.server.send_data(poll, bytes(1024 * 1024))
+        on_its_way = pair.server.data_to_send()
+        pair.client.reset_stream(poll)
+        pair.client.receive_data(on_its_way)
+        pair.exchange()
+    last = pair.request()
+    pair.server.send_response(last, 200, body=bytes(3 * 1024 * 1024))
+    pair.exchange()
+    assert len(pair.received_by_client(last)) == 3 * 1024 * 1024
