@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -66,6 +67,10 @@ class Config:
 
 
 _DEFAULTS: Final = Config(server_url="")
+_PRIVATE: Final = tuple(
+    ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "fc00::/7", "::1/128")
+)
 _LISTS: Final = frozenset({"advertise_routes", "keep_source.local", "tags"})
 FIELDS: Final = (
     "server_url",
@@ -91,19 +96,30 @@ FIELDS: Final = (
 )
 
 
-def _server_url(section: Section) -> str:
-    url = section.text("server_url", required=True).rstrip("/")
+def _server_url(section: Section, required: bool) -> str:
+    url = section.text("server_url", required=required).rstrip("/")
     if not url:
         return url
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"https", "http"} and bool(parts.hostname) and parts.port != 0
         usable = usable and not (parts.path or parts.query or parts.fragment or parts.username)
+        open_to_all = parts.scheme == "http" and not _is_private(parts.hostname or "")
     except ValueError:
-        usable = False
+        usable, open_to_all = False, False
     if not usable:
         section.problem("server_url", "must be like https://203.0.113.10 or https://control.example.net:8443")
+    elif open_to_all:
+        section.problem("server_url", "http:// is only for a server with a private address; use https://")
     return url
+
+
+def _is_private(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return any(address in network for network in _PRIVATE if network.version == address.version)
 
 
 def _mark(section: Section) -> Mark:
@@ -154,14 +170,14 @@ def _tags(section: Section) -> tuple[str, ...]:
     return tags
 
 
-def parse(values: Mapping[str, Any], hostname: str) -> Config:
-    """Settings from plain values; raises `SettingsError` with all problems."""
+def parse(values: Mapping[str, Any], hostname: str, *, joining: bool = True) -> Config:
+    """Settings from plain values; raises `SettingsError` with all problems. Only joining needs a server."""
     problems = Problems()
     section = Section(values, "", problems)
     userspace = section.section("userspace")
     keep_source = section.section("keep_source")
     config = Config(
-        server_url=_server_url(section),
+        server_url=_server_url(section, joining),
         auth_key_file=section.path("auth_key_file"),
         ca_file=section.path("ca_file"),
         hostname=section.text("hostname", hostname),
@@ -195,12 +211,19 @@ def _health_listen(section: Section) -> Listen | None:
     return section.listen("health_listen", str(_DEFAULTS.health_listen))
 
 
-def load(path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any], hostname: str) -> Config:
+def load(
+    path: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, Any],
+    hostname: str,
+    *,
+    joining: bool = True,
+) -> Config:
     """Settings from all three places; flags that are None were not given. Raises `SettingsError`."""
     values: dict[str, Any] = {} if path is None else load_yaml(path)
     values = overlay(values, _split_lists(from_environment(ENVIRONMENT_PREFIX, FIELDS, environ)))
     values = overlay(values, {name: value for name, value in flags.items() if value is not None})
-    return parse(values, hostname)
+    return parse(values, hostname, joining=joining)
 
 
 def _split_lists(found: Mapping[str, str]) -> dict[str, Any]:

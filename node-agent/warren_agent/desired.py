@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv6Address, ip_interface
+from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
 from socket import AF_INET, AF_INET6
 from typing import Final
 
@@ -53,6 +53,8 @@ class Surroundings:
     control: frozenset[Address] = frozenset()
     relays: frozenset[Address] = frozenset()
     local_networks: frozenset[Network] = frozenset()
+    local_addresses: frozenset[Address] = frozenset()
+    """Addresses of this host outside the mesh."""
     ipv6: bool = True
     """False where the kernel has IPv6 switched off."""
 
@@ -71,6 +73,10 @@ def _holds(network: Network, addresses: Iterable[Address]) -> bool:
     return any(address in network for address in addresses)
 
 
+def _is_one_of(network: Network, addresses: Iterable[Address]) -> bool:
+    return network.prefixlen == network.max_prefixlen and network.network_address in set(addresses)
+
+
 def _refused(network: Network, own: Member, config: Config, around: Surroundings) -> Reason | None:
     if network.prefixlen == 0:
         return Reason.DEFAULT_ROUTE
@@ -82,15 +88,16 @@ def _refused(network: Network, own: Member, config: Config, around: Surroundings
         return Reason.RELAY
     if _overlaps(network, config.advertise_routes):
         return Reason.ADVERTISED
-    if _overlaps(network, around.local_networks):
+    if _overlaps(network, around.local_networks) or _is_one_of(network, around.local_addresses):
         return Reason.LOCAL_NETWORK
     return None
 
 
 def taken_range(own: Member, around: Surroundings) -> tuple[Network, Network] | None:
     """An address of this node that lies in a network this host is attached to already, and that network."""
+    networks = around.local_networks | {ip_network(address) for address in around.local_addresses}
     for address in own.addresses:
-        for network in around.local_networks:
+        for network in sorted(networks, key=network_order):
             if _overlaps(address, [network]):
                 return address, network
     return None

@@ -172,6 +172,8 @@ class ControlClient:
                 case Refused(text):
                     raise RegistrationError(text)
                 case Step.ROTATE:
+                    if self._keys.previous_node is not None:
+                        raise RegistrationError("the control server calls a fresh node key expired")
                     raise KeyRotationError("the node key has expired")
                 case Step.USE_AUTH_KEY:
                     present = auth_key

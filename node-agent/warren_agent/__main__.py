@@ -1,0 +1,198 @@
+"""`warren-agent`: the node agent's command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
+
+import click
+import yaml
+
+from warren_agent import app, tables
+from warren_agent.config import Config, load
+from warren_agent.errors import AgentError, SetupError, StateError
+from warren_agent.local_api import RequestError, ask
+from warren_agent.requirements import require_capabilities
+from warren_runtime import logs
+from warren_runtime.settings import SettingsError
+from warren_runtime.tasks import run_service
+from warren_wire import __version__
+
+BAD_INPUT: Final = 2
+FAILED: Final = 1
+T = TypeVar("T")
+
+CONFIG = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="WARREN_AGENT_CONFIG",
+    help="YAML file with settings.",
+)
+SOCKET = click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    envvar="WARREN_AGENT_SOCKET",
+    help=f"The agent's socket; default {Config.__dataclass_fields__['socket'].default}.",
+)
+OUTPUT = click.option(
+    "--output", "-o", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
+)
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    click.echo(f"warren-agent: {text}", err=True)
+    sys.exit(code)
+
+
+def _settings(config_file: Path | None, flags: Mapping[str, Any], *, joining: bool = True) -> Config:
+    try:
+        return load(config_file, os.environ, flags, socket.gethostname(), joining=joining)
+    except SettingsError as error:
+        _fail(f"settings: {error}", BAD_INPUT)
+
+
+def _socket(config_file: Path | None, socket_path: Path | None) -> Path:
+    if socket_path is not None:
+        return socket_path
+    return _settings(config_file, {}, joining=False).socket
+
+
+def _asked(question: Callable[[], Awaitable[T]]) -> T:
+    async def run() -> T:
+        return await question()
+
+    try:
+        return asyncio.run(run())
+    except SetupError as error:
+        _fail(str(error), BAD_INPUT)
+    except RequestError as error:
+        _fail(str(error), FAILED)
+
+
+def _show(answer: Mapping[str, Any], output: str, table: Callable[[Mapping[str, Any]], None]) -> None:
+    match output:
+        case "json":
+            click.echo(json.dumps(answer, indent=2))
+        case "yaml":
+            click.echo(yaml.safe_dump(dict(answer), sort_keys=False), nl=False)
+        case _:
+            table(answer)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Make this host a node of a Warren mesh."""
+
+
+@main.command()
+@CONFIG
+@click.option("--server-url", help="The control server, such as https://203.0.113.10.")
+@click.option(
+    "--auth-key-file", type=click.Path(), help="File with the join key; not needed once registered."
+)
+@click.option(
+    "--ca-file", type=click.Path(), help="CA of the control server's certificate, if it is private."
+)
+@click.option("--hostname", help="Name of this node; default: the host's.")
+@click.option("--state-dir", type=click.Path(), help="Folder of the keys and the cached network map.")
+@click.option("--interface", help="Name of the interface.")
+@click.option("--listen-port", type=int, help="UDP port of WireGuard.")
+@click.option("--data-plane", help="auto, kernel or userspace.")
+@click.option("--advertise-route", "advertise_routes", multiple=True, help="A range to offer; repeatable.")
+@click.option("--accept-routes/--no-accept-routes", default=None, help="Use the ranges others offer.")
+@click.option("--socket", type=click.Path(), help="Where to answer `status` and the like.")
+@click.option("--health-listen", help="ADDRESS:PORT of /health, /ready and /metrics, or 'off'.")
+@click.option("--log-level", default="info", show_default=True, envvar="WARREN_AGENT_LOG_LEVEL")
+def up(config_file: Path | None, log_level: str, **flags: Any) -> None:
+    """Join and stay until stopped. Stopping by a signal leaves traffic flowing."""
+    flags["advertise_routes"] = list(flags["advertise_routes"]) or None
+    config = _settings(config_file, flags)
+    try:
+        logs.setup(log_level)
+    except ValueError:
+        _fail("--log-level: debug, info, warning or error is expected", BAD_INPUT)
+    try:
+        run_service(lambda: app.up(config))
+    except (SetupError, StateError) as error:
+        _fail(str(error), BAD_INPUT)
+
+
+@main.command()
+@CONFIG
+@SOCKET
+def down(config_file: Path | None, socket: Path | None) -> None:
+    """Ask the running agent to leave the host as it was found and to end. Its keys stay."""
+    path = _socket(config_file, socket)
+    _asked(lambda: ask(path, "POST", "down"))
+
+
+@main.command()
+@CONFIG
+@SOCKET
+@OUTPUT
+def status(config_file: Path | None, socket: Path | None, output: str) -> None:
+    """Show this node, its control server and how each peer is reached."""
+    path = _socket(config_file, socket)
+    _show(_asked(lambda: ask(path, "GET", "status")), output, tables.status)
+
+
+@main.command()
+@click.argument("peer", metavar="NAME|ADDRESS")
+@CONFIG
+@SOCKET
+@OUTPUT
+@click.option("--count", "-c", type=click.IntRange(1, 1000), default=1, show_default=True)
+def ping(peer: str, count: int, config_file: Path | None, socket: Path | None, output: str) -> None:
+    """Ask a peer's agent for an answer and show by which path it came. Exit code 1 without one."""
+    path = _socket(config_file, socket)
+    answered = False
+    for _ in range(count):
+        answer = _asked(lambda: ask(path, "POST", "ping", {"peer": peer}))
+        answered = answered or bool(answer["answered"])
+        _show(answer, output, tables.ping)
+    sys.exit(0 if answered else FAILED)
+
+
+@main.command()
+@CONFIG
+@SOCKET
+@OUTPUT
+def netcheck(config_file: Path | None, socket: Path | None, output: str) -> None:
+    """Show what this host's network allows: UDP, public address, kind of NAT, relays."""
+    path = _socket(config_file, socket)
+    _show(_asked(lambda: ask(path, "POST", "netcheck", {})), output, tables.netcheck)
+
+
+@main.command()
+@CONFIG
+@click.option("--interface", help="Name of the interface.")
+@click.option("--state-dir", type=click.Path(), help="Folder of the keys and the cached network map.")
+@click.option("--purge", is_flag=True, help="Forget the keys too: this host joins as a new node next time.")
+def cleanup(config_file: Path | None, purge: bool, **flags: Any) -> None:
+    """Remove the interface, routes, rules, firewall table and programs of the agent. Harmless to repeat."""
+    config = _settings(config_file, flags, joining=False)
+    try:
+        require_capabilities()
+        problems = app.cleanup(config)
+        if purge and config.state_dir.exists():
+            shutil.rmtree(config.state_dir)
+    except AgentError as error:
+        _fail(str(error), BAD_INPUT)
+    except OSError as error:
+        _fail(f"cannot remove {config.state_dir}: {error.strerror}", FAILED)
+    for problem in problems:
+        click.echo(f"warren-agent: {problem}", err=True)
+    sys.exit(FAILED if problems else 0)
+
+
+if __name__ == "__main__":
+    main()

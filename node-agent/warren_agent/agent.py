@@ -1,0 +1,290 @@
+"""The running agent: puts control client, path engine and reconciler together and answers for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from warren_agent import netmap_cache
+from warren_agent.apply import Applier
+from warren_agent.config import Config, DataPlane
+from warren_agent.control.client import ControlClient, KeyRotationError
+from warren_agent.data_plane import Plane
+from warren_agent.errors import SetupError, StateError
+from warren_agent.kernel.interfaces import PeerStats, WireGuardError
+from warren_agent.kernel.network import HostNetwork
+from warren_agent.keystore import Keys, save, with_accepted_node_key
+from warren_agent.local_api import LocalApi, RequestError
+from warren_agent.member import Member, member_of, self_of
+from warren_agent.paths.values import LocalState, PathPeer
+from warren_agent.reconciler import Reconciler
+from warren_agent.requirements import host_warnings
+from warren_agent.status import Snapshot, document, find_member, region_code
+from warren_agent.transport.engine import PathEngine
+from warren_runtime.health import serve_health
+from warren_runtime.tasks import supervise
+from warren_wire.control.netmap import Netmap
+from warren_wire.keys import NodePublic
+
+logger = logging.getLogger(__name__)
+
+CACHE_SECONDS: Final = 5.0
+"""The map is written at most this often."""
+
+
+class Agent:
+    """One node of one mesh, from start to stop. `run` ends when a person takes the node down."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        keys: Keys,
+        plane: Plane,
+        network: HostNetwork,
+        ssl_context: ssl.SSLContext,
+    ) -> None:
+        self._config = config
+        self._keys = keys
+        self._plane = plane
+        self._netmap = netmap_cache.load(config.state_dir, keys.node.public)
+        self._engine = PathEngine(
+            node=keys.node,
+            disco=keys.disco,
+            listen_port=config.listen_port,
+            mark=config.mark.value,
+            wireguard=plane.wireguard,
+            ssl_context=ssl_context,
+            on_local_change=self._on_local_change,
+            interface=config.interface,
+            # The userspace program mixes up addresses when peers of both families are in use.
+            ipv4_only=plane.kind is DataPlane.USERSPACE,
+        )
+        self._reconciler = Reconciler(
+            config=config,
+            keys=keys,
+            network=network,
+            plane=plane,
+            applier=Applier(
+                network=network,
+                wireguard=plane.wireguard,
+                private=keys.node,
+                loopback_endpoint=self._engine.loopback_endpoint,
+            ),
+            on_setup_error=self._give_up,
+        )
+        self._client = ControlClient(
+            config=config,
+            keys=keys,
+            known=self._netmap is not None,
+            ssl_context=ssl_context,
+            on_netmap=self._on_netmap,
+            on_registered=self._on_registered,
+        )
+        self._own: Member | None = None
+        self._members: tuple[Member, ...] = ()
+        self._registered = self._netmap is not None
+        self._local: LocalState | None = None
+        self._cache_due = asyncio.Event()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Raises `SetupError` where the host does not allow it, `KeyRotationError` for an expired node key."""
+        api = LocalApi(self._config.socket, self)
+        await api.start()
+        try:
+            await self._serve()
+        finally:
+            await api.close()
+
+    async def _serve(self) -> None:
+        await self._reconciler.prepare(was_known=self._netmap is not None)
+        if self._netmap is not None:
+            self._use(self._netmap)
+        health = None
+        if self._config.health_listen is not None:
+            try:
+                health = await serve_health(self._config.health_listen, self.not_ready)
+            except OSError as error:
+                where = f"cannot listen at {self._config.health_listen}: {error.strerror}"
+                raise SetupError(f"{where}; set health_listen to another port, or 'off'") from error
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(supervise(name, run), name=name) for name, run in self._tasks().items()
+                ]
+                try:
+                    await self._ended
+                finally:
+                    for task in tasks:
+                        task.cancel()
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            if health is not None:
+                await health.close()
+            await self._plane.wireguard.close()
+
+    def _tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        return {
+            "paths": self._engine.run,
+            "control": self._follow_control,
+            "host": self._reconciler.run,
+            "device": self._reconciler.watch_device,
+            "cache": self._write_cache,
+        }
+
+    def _give_up(self, error: Exception) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    async def _follow_control(self) -> None:
+        try:
+            await self._client.run()
+        except KeyRotationError as error:
+            self._give_up(error)
+            await asyncio.Event().wait()
+
+    def _on_local_change(self, local: LocalState) -> None:
+        self._local = local
+        self._client.set_local_state(local)
+
+    def _on_registered(self) -> None:
+        self._registered = True
+        if self._keys.previous_node is not None:
+            self._keys = with_accepted_node_key(self._keys)
+            save(self._config.state_dir, self._keys)
+
+    def _on_netmap(self, netmap: Netmap) -> None:
+        self._netmap = netmap
+        self._use(netmap)
+        self._cache_due.set()
+
+    def _use(self, netmap: Netmap) -> None:
+        if netmap.self_node is None:
+            return
+        self._own = self_of(netmap.self_node)
+        self._members = tuple(member_of(node) for node in netmap.peers.values())
+        if netmap.derp_map is not None:
+            self._engine.set_relay_map(netmap.derp_map)
+        self._engine.set_peers(_path_peers(self._members, self._keys.node.public))
+        self._reconciler.set_map(self._own, self._members, netmap.derp_map)
+
+    async def _write_cache(self) -> None:
+        while True:
+            await self._cache_due.wait()
+            self._cache_due.clear()
+            if self._netmap is not None:
+                try:
+                    await asyncio.to_thread(netmap_cache.save, self._config.state_dir, self._netmap)
+                except StateError as error:
+                    logger.warning("network map not cached", extra={"reason": str(error)})
+            await asyncio.sleep(CACHE_SECONDS)
+
+    def not_ready(self) -> list[str]:
+        """Reasons; empty once this node is registered and its first network map is in force."""
+        reasons = []
+        if not self._registered:
+            reasons.append(self._client.status.last_error or "not registered yet")
+        if not self._reconciler.applied:
+            reasons.append("no network map applied yet")
+        return reasons
+
+    # What a person may ask
+
+    async def status(self) -> Mapping[str, Any]:
+        wireguard: Mapping[NodePublic, PeerStats] = {}
+        errors: list[str] = []
+        try:
+            wireguard = await self._plane.wireguard.peers()
+        except WireGuardError as error:
+            errors.append(str(error))
+        errors += self._reconciler.problems
+        errors += self._engine.problems()
+        wanted = self._reconciler.desired
+        if wanted is not None:
+            errors += [str(refusal) for refusal in wanted.refusals]
+        for member in self._members:
+            errors += [f"{member.name}: {problem}" for problem in member.problems]
+        errors += await asyncio.to_thread(host_warnings, self._config)
+        return document(
+            Snapshot(
+                key=self._keys.node.public,
+                own=self._own,
+                members=self._members,
+                control=self._client.status,
+                derp_map=self._netmap.derp_map if self._netmap is not None else None,
+                home_relay=self._engine.home_relay(),
+                local=self._local,
+                data_plane=self._plane.kind.value,
+                desired=wanted,
+                paths=self._engine.status(),
+                wireguard=wireguard,
+                errors=tuple(dict.fromkeys(errors)),
+            )
+        )
+
+    async def ping(self, peer: str) -> Mapping[str, Any]:
+        member = find_member(self._members, peer)
+        if member is None:
+            raise RequestError(f"no member is called {peer} or has that address; see 'warren-agent status'")
+        try:
+            result = await self._engine.ping(member.key)
+        except KeyError as error:
+            raise RequestError(f"{member.name} cannot be reached now: it has no way to be found") from error
+        derp_map = self._netmap.derp_map if self._netmap is not None else None
+        latency = result.latency_seconds
+        return {
+            "name": member.name,
+            "answered": latency is not None,
+            "path": result.path.value,
+            "endpoint": None if result.endpoint is None else str(result.endpoint),
+            "relay": region_code(derp_map, result.relay) if result.relay else None,
+            "latency_ms": None if latency is None else round(latency * 1000, 3),
+        }
+
+    async def netcheck(self) -> Mapping[str, Any]:
+        try:
+            report = await self._engine.netcheck()
+        except RuntimeError as error:
+            raise RequestError(str(error)) from error
+        derp_map = self._netmap.derp_map if self._netmap is not None else None
+        return {
+            "udp": report.udp,
+            "ipv4": None if report.ipv4 is None else str(report.ipv4),
+            "ipv6": None if report.ipv6 is None else str(report.ipv6),
+            "mapping_varies": report.mapping_varies,
+            "home_relay": {"region_id": report.home, "code": region_code(derp_map, report.home)}
+            if report.home
+            else None,
+            "relays": [
+                {
+                    "region_id": region,
+                    "code": region_code(derp_map, region),
+                    "latency_ms": round(latency * 1000, 3),
+                }
+                for region, latency in sorted(report.region_latency_seconds.items(), key=lambda item: item[1])
+            ],
+        }
+
+    def down(self) -> None:
+        """A person takes this node down: `run` ends."""
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+
+def _path_peers(members: tuple[Member, ...], own: NodePublic) -> dict[NodePublic, PathPeer]:
+    return {
+        member.key: PathPeer(
+            disco=member.disco,
+            endpoints=member.endpoints,
+            home_relay=member.home_relay,
+            addresses=tuple(network.network_address for network in member.addresses),
+            name=member.name,
+        )
+        for member in members
+        if member.disco is not None and member.key != own and not member.expired
+    }

@@ -1,0 +1,91 @@
+"""The answers of the agent as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+
+def _print(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    # A pipe gets whole lines; only a terminal is folded to its width.
+    console = Console()
+    Console(width=console.width if console.is_terminal else 400).print(table)
+
+
+def _latency(milliseconds: float | None) -> str:
+    return "-" if milliseconds is None else f"{milliseconds:.1f} ms"
+
+
+def _way(answer: Mapping[str, Any]) -> str:
+    match answer["path"]:
+        case "direct":
+            return f"direct {answer['endpoint']}"
+        case "relay":
+            return f"relay {answer['relay']}"
+        case other:
+            return str(other)
+
+
+def status(answer: Mapping[str, Any]) -> None:
+    node, control, home = answer["node"], answer["control"], answer["home_relay"]
+    click.echo(f"Node      {node['fqdn'] or 'not registered'}  {' '.join(node['addresses'])}".rstrip())
+    state = "connected" if control["connected"] else "not connected"
+    click.echo(f"Control   {control['url']}  {state} since {control['since'] or '-'}")
+    if control["last_error"]:
+        click.echo(f"          {control['last_error']}")
+    click.echo(f"Relay     {home['code'] if home else '-'}")
+    click.echo(f"Plane     {answer['data_plane']}")
+    if answer["peers"]:
+        click.echo()
+        _print(
+            ["PEER", "ADDRESSES", "ROUTES", "ONLINE", "PATH", "LATENCY", "RECEIVED", "SENT"],
+            [
+                [
+                    peer["name"],
+                    " ".join(peer["addresses"]),
+                    " ".join(peer["routes"]) or "-",
+                    "yes" if peer["online"] else "no",
+                    _way(peer),
+                    _latency(peer["latency_ms"]),
+                    str(peer["rx_bytes"]),
+                    str(peer["tx_bytes"]),
+                ]
+                for peer in answer["peers"]
+            ],
+        )
+    if answer["errors"]:
+        click.echo()
+        for error in answer["errors"]:
+            click.echo(f"! {error}")
+
+
+def ping(answer: Mapping[str, Any]) -> None:
+    if answer["answered"]:
+        click.echo(f"{answer['name']}: {_latency(answer['latency_ms'])} by {_way(answer)}")
+    else:
+        click.echo(f"{answer['name']}: no answer")
+
+
+def netcheck(answer: Mapping[str, Any]) -> None:
+    varies = answer["mapping_varies"]
+    click.echo(f"UDP       {'yes' if answer['udp'] else 'no'}")
+    click.echo(f"IPv4      {answer['ipv4'] or '-'}")
+    click.echo(f"IPv6      {answer['ipv6'] or '-'}")
+    click.echo(f"NAT       {'unknown' if varies is None else 'hard' if varies else 'easy'}")
+    home = answer["home_relay"]
+    click.echo(f"Relay     {home['code'] if home else '-'}")
+    if answer["relays"]:
+        click.echo()
+        _print(
+            ["RELAY", "LATENCY"],
+            [[relay["code"], _latency(relay["latency_ms"])] for relay in answer["relays"]],
+        )
