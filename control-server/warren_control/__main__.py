@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -68,6 +69,8 @@ def serve(config_file: Path, log_level: str, log_format: str) -> None:
     """Run the server in the foreground; SIGTERM ends it."""
     loaded = _loaded(config_file)
     logs.setup(log_level, {"auto": None, "json": True, "text": False}[log_format])
+    for noisy in ("hpack", "alembic", "aiosqlite"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         run_service(lambda: app.serve(loaded))
     except (ControlError, OSError) as error:

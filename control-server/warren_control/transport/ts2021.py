@@ -34,8 +34,8 @@ HANDSHAKE_HEADER: Final = "x-tailscale-handshake"
 MAX_BODY_BYTES: Final = 1024 * 1024
 # A stock client has one poll and a few short calls in flight.
 MAX_REQUESTS: Final = 64
-PING_SECONDS: Final = 8.0
-DEAD_SECONDS: Final = 20.0
+PING_SECONDS: Final = 6.0
+DEAD_SECONDS: Final = 14.0
 STALL_SECONDS: Final = 60.0
 CHALLENGE_BYTES: Final = 32
 

@@ -1,0 +1,128 @@
+"""A real control server on loopback, and clients for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry
+
+from support.certificates import Pair, self_signed
+from support.control_client import ControlClient, Identity
+from warren_control import config
+from warren_control.app import ControlServer
+from warren_control.metrics import ControlMetrics
+from warren_runtime.tls import client_context
+
+TOKEN = "token-of-the-administrator"
+BOOTSTRAP = "bootstrap-secret-of-the-cluster"
+
+
+@dataclass
+class Running:
+    """A server under test that can be stopped and started again on the same files."""
+
+    folder: Path
+    pair: Pair
+    settings: dict[str, Any] = field(default_factory=dict)
+    server: ControlServer | None = None
+    task: asyncio.Task[None] | None = None
+    clients: list[ControlClient] = field(default_factory=list)
+    port: int = 0
+    """Kept when the server starts again, as clients only know the old one."""
+
+    def config(self) -> config.Config:
+        return config.parse(
+            {
+                "server_url": "https://127.0.0.1:8443",
+                "listen": f"127.0.0.1:{self.port}",
+                "tls": {"certificate": str(self.pair.certificate), "key": str(self.pair.key)},
+                "database": f"sqlite:///{self.folder}/state/control.db",
+                "noise_key_file": str(self.folder / "state/noise.key"),
+                "derp_key_file": str(self.folder / "state/derp.key"),
+                "admin_token_file": str(self.folder / "token"),
+                "relay": {"enabled": True, "host": "127.0.0.1", "stun_listen": "127.0.0.1:0"},
+                "bootstrap_keys": [
+                    {"secret_file": str(self.folder / "bootstrap"), "approve_routes": ["10.1.0.0/16"]}
+                ],
+                **self.settings,
+            }
+        )
+
+    async def start(self) -> None:
+        server = ControlServer(self.config(), metrics=ControlMetrics(CollectorRegistry()))
+        await server.start()
+        self.server = server
+        self.port = server.port
+        self.task = asyncio.create_task(server.run(), name="control server")
+
+    async def stop(self) -> None:
+        assert self.server is not None
+        assert self.task is not None
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        await self.server.stop()
+
+    async def client(self, identity: Identity | str) -> ControlClient:
+        """A connected client."""
+        who = Identity(identity) if isinstance(identity, str) else identity
+        client = ControlClient(who, self.port, client_context(self.pair.certificate))
+        await client.connect()
+        self.clients.append(client)
+        return client
+
+    async def member(self, identity: Identity | str, **poll: Any) -> ControlClient:
+        """A registered client with an open map stream."""
+        client = await self.client(identity)
+        assert (await client.register(BOOTSTRAP)).error == ""
+        await client.poll(**poll)
+        return client
+
+    async def api(self, method: str, path: str, body: Any = None, token: str = TOKEN) -> tuple[int, Any]:
+        """A call of the admin API: status and document."""
+        headers = {"Authorization": f"Bearer {token}"}
+        url = f"https://127.0.0.1:{self.port}{path}"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(
+                method, url, json=body, headers=headers, ssl=client_context(self.pair.certificate)
+            ) as response,
+        ):
+            text = await response.text()
+            return response.status, await response.json(content_type=None) if text else None
+
+
+StartServer = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+async def start_server(tmp_path: Path) -> AsyncIterator[StartServer]:
+    """Starts a server with settings over the usual ones."""
+    running: list[Running] = []
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "bootstrap").write_text(BOOTSTRAP)
+    pair = self_signed(tmp_path, "control")
+
+    async def start(**settings: Any) -> Running:
+        server = Running(tmp_path, pair, settings)
+        await server.start()
+        running.append(server)
+        return server
+
+    yield start
+    for server in running:
+        for client in server.clients:
+            await client.close()
+        with contextlib.suppress(AssertionError):
+            await server.stop()
+
+
+@pytest.fixture
+async def server(start_server: StartServer) -> Running:
+    return await start_server()
