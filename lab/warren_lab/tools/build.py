@@ -43,7 +43,9 @@ def key(source: Source, go: Go | None) -> str:
                 raise ToolError("a Go toolchain is needed to name a build")
             folder = module_folder(source)
             parts = [(folder / name).read_bytes() for name in ("go.mod", "go.sum")]
-            settings = repr((sorted(source.programs.items()), source.stamps, go.text))
+            settings = repr(
+                (sorted(source.programs.items()), link_flags(source, module_version(source)), go.text)
+            )
             return f"{source.name}-{module_version(source)}-{cache.fingerprint([*parts, settings.encode()])}"
 
 
@@ -63,9 +65,14 @@ def install(source: Source, go: Go | None, target: Path, log: Path, report: Frac
                 _compile(source, go, scratch, log, report)
 
 
+def link_flags(family: Family, version: str) -> str:
+    """Without symbols, with the version stamped in."""
+    values = {"tag": version, "number": version.removeprefix("v")}
+    return " ".join(["-s -w", *(f"-X {stamp.format(**values)}" for stamp in family.stamps)])
+
+
 def _compile(family: Family, go: Go, scratch: Path, log: Path, report: Fraction) -> None:
-    version = module_version(family)
-    flags = " ".join(["-s -w", *(f"-X {stamp}={version}" for stamp in family.stamps)])
+    flags = link_flags(family, module_version(family))
     packages = sorted(family.programs.values())
     command = [str(go.program), "build", "-v", "-ldflags", flags, "-o", f"{scratch}/", *packages]
     total = len(_dependencies(family, go, log))

@@ -24,7 +24,7 @@ class Family:
     seconds: float
     """Cold build on two cores, for the estimate only."""
     stamps: tuple[str, ...] = ()
-    """Variables that receive the module's version at link time."""
+    """What the linker sets: ``variable={tag}`` with the module's version, or ``{number}`` without its v."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,10 @@ KUBERNETES: Final = Family(
     },
     seconds=260,
     # Unstamped programs say v0.0.0, and version checks between them then fail.
-    stamps=("k8s.io/component-base/version.gitVersion", "k8s.io/client-go/pkg/version.gitVersion"),
+    stamps=(
+        "k8s.io/component-base/version.gitVersion={tag}",
+        "k8s.io/client-go/pkg/version.gitVersion={tag}",
+    ),
 )
 COREDNS: Final = Family(
     name="coredns",
@@ -65,7 +68,7 @@ CONTAINERD: Final = Family(
         for name in ("containerd", "containerd-shim-runc-v2", "ctr")
     },
     seconds=50,
-    stamps=("github.com/containerd/containerd/v2/version.Version",),
+    stamps=("github.com/containerd/containerd/v2/version.Version={tag}",),
 )
 ETCD: Final = Family(
     name="etcd",
@@ -93,7 +96,7 @@ TAILSCALE: Final = Family(
     module="tailscale.com",
     programs={name: f"tailscale.com/cmd/{name}" for name in ("tailscaled", "tailscale", "derper")},
     seconds=255,
-    stamps=("tailscale.com/version.shortStamp",),
+    stamps=("tailscale.com/version.shortStamp={number}", "tailscale.com/version.longStamp={number}"),
 )
 HEADSCALE: Final = Family(
     name="headscale",

@@ -31,6 +31,13 @@ def test_each_family_is_pinned_with_its_sums(family: Family) -> None:
     assert tools == set(family.programs.values())
 
 
+def test_versions_are_stamped_as_each_program_writes_them() -> None:
+    flags = {family.name: build.link_flags(family, "v1.2.3") for family in FAMILIES}
+    assert "-X k8s.io/component-base/version.gitVersion=v1.2.3" in flags["kubernetes"]
+    assert "-X tailscale.com/version.shortStamp=1.2.3" in flags["tailscale"]
+    assert flags["wireguard"] == "-s -w"
+
+
 def test_kubernetes_staging_modules_are_replaced_by_their_published_ones() -> None:
     text = (cache.definitions() / "kubernetes" / "go.mod").read_text()
     replaced = re.findall(r"^\t(k8s\.io/\S+) => (k8s\.io/\S+) v0\.(\S+)$", text, re.MULTILINE)
