@@ -7,10 +7,12 @@ import sys
 
 import click
 
+from warren_lab import cluster
+from warren_lab.demo.command import demo
 from warren_lab.errors import LabError
 from warren_lab.net import namespaces
 from warren_lab.run import kept_runs, sweep
-from warren_lab.tools import commands
+from warren_lab.tools import commands, ensure
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,6 +20,7 @@ def lab() -> None:
     """Networks, NATs, hosts and small clusters in Linux network namespaces. Needs root."""
 
 
+lab.add_command(demo)
 lab.add_command(commands.build)
 lab.add_command(commands.path)
 lab.add_command(commands.clean)
@@ -37,9 +40,24 @@ def shell(host: str | None) -> None:
     os.execvp("nsenter", ["nsenter", f"--net={namespaces.path(found[host])}", "--", program])
 
 
+@lab.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("name")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def kubectl(name: str, arguments: tuple[str, ...]) -> None:
+    """Run kubectl against cluster NAME of a lab that was kept."""
+    for pid in kept_runs():
+        kubeconfig = cluster.cluster_dir(name, int(pid)) / "kubeconfig"
+        if kubeconfig.is_file():
+            program = str(ensure().path("kubectl"))
+            enter = ["nsenter", f"--net={namespaces.path(f'wl{pid}-{name}-node')}", "--"]
+            os.execvp("nsenter", [*enter, program, f"--kubeconfig={kubeconfig}", *arguments])
+    raise LabError(f"no kept lab has a cluster {name!r}: `warren-lab demo --keep` makes home and office")
+
+
 @lab.command()
 def down() -> None:
     """Remove a lab that was kept, and whatever killed runs left."""
+    cluster.sweep()
     removed = sweep(kept=True)
     click.echo(f"removed {len(removed)} lab(s)" if removed else "nothing to remove")
 
