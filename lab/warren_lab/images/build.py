@@ -1,0 +1,241 @@
+"""Makes the lab's images, each once for its content, and hands out archives that nodes import.
+
+Decides what is built in which order; the commands are :mod:`warren_lab.images.store`'s.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from warren_lab.images import archive, base, recipes, wheels
+from warren_lab.images.recipes import PRODUCTS, SMALL, Product
+from warren_lab.images.store import Build, ImageError, Store
+
+Say = Callable[[str], None]
+KEPT: Final = 3
+"""Of one image, so many versions stay in the cache: two checkouts and a try."""
+
+
+class Programs(Protocol):
+    """Where the built programs are."""
+
+    def path(self, program: str, /) -> Path: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Finished images in one archive."""
+
+    archive: Path
+    references: Mapping[str, str]
+
+    def reference(self, name: str) -> str:
+        """How a pod names an image."""
+        if name not in self.references:
+            raise ImageError(f"image {name!r} is not among {', '.join(sorted(self.references))}")
+        return self.references[name]
+
+
+def cache_root() -> Path:
+    """``$XDG_CACHE_HOME/warren/images`` or ``~/.cache/warren/images``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "warren" / "images"
+
+
+def checkout() -> Path:
+    """The repository this package lies in."""
+    folder = Path(__file__).resolve().parents[3]
+    if not (folder / "images" / "base" / "packages.txt").is_file():
+        raise ImageError(f"{folder} is no checkout of the repository: the lab builds images from one")
+    return folder
+
+
+def ensure(
+    names: Sequence[str],
+    *,
+    toolbox: Programs,
+    say: Say = lambda _line: None,
+    repository: Path | None = None,
+    cache: Path | None = None,
+) -> Images:
+    """Build what is missing and return all ``names`` in one archive."""
+    unknown = [name for name in names if name not in PRODUCTS and name not in SMALL]
+    if unknown:
+        raise ImageError(f"no image is called {', '.join(unknown)}")
+    work = _Work(repository or checkout(), cache or cache_root(), toolbox, say)
+    work.cache.mkdir(parents=True, exist_ok=True)
+    with _locked(work.cache / "lock"):
+        return work.images(names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    repository: Path
+    cache: Path
+    toolbox: Programs
+    say: Say
+
+    @property
+    def store(self) -> Store:
+        return Store(self.cache / "store", self.cache / "build.log")
+
+    def images(self, names: Sequence[str]) -> Images:
+        references = {}
+        archives = []
+        for name in names:
+            reference, path = self.product(PRODUCTS[name]) if name in PRODUCTS else self.small(name)
+            references[name] = reference
+            archives.append(path)
+        if len(archives) == 1:
+            return Images(archives[0], references)
+        bundle = self.archive_path("bundle", recipes.fingerprint(references.values()))
+        if not bundle.exists():
+            archive.merge(archives, bundle)
+        self.used(bundle)
+        return Images(bundle, references)
+
+    def product(self, product: Product) -> tuple[str, Path]:
+        """One of Warren's own images."""
+        more = [self.wireguard()] if product.name == "agent" else []
+        base_print = base.fingerprint(self.repository)
+        runtime_print = recipes.runtime_fingerprint(product, self.repository, base_print, more)
+        reference = recipes.tag(
+            product.name, recipes.source_fingerprint(product, self.repository, runtime_print)
+        )
+        return reference, self.exported(
+            product.name, reference, lambda: self.build_product(product, runtime_print, reference)
+        )
+
+    def build_product(self, product: Product, runtime_print: str, reference: str) -> None:
+        runtime = recipes.tag(f"{product.name}-runtime", runtime_print)
+        if not self.store.exists(runtime):
+            self.build_runtime(product, runtime)
+        with self.step(f"{product.name}: copying its sources"):
+            self.store.build(
+                Build(
+                    tag=reference,
+                    context=self.repository,
+                    containerfile=self.repository / product.containerfile,
+                    arguments={"BASE": self.base(), "RUNTIME": runtime},
+                )
+            )
+
+    def build_runtime(self, product: Product, tag: str) -> None:
+        """Everything below the sources: it changes only with the requirements and the Containerfile."""
+        requirements = self.repository / product.requirements
+        folder = self.cache / "wheels" / f"{product.name}-{recipes.fingerprint([requirements.read_bytes()])}"
+        if not folder.exists():
+            with self.step(f"{product.name}: fetching its wheels"):
+                wheels.download(requirements, folder)
+        arguments = {
+            "BASE": self.base(),
+            "PIP_ARGS": "--quiet --no-index --find-links=/wheels --root-user-action=ignore",
+            "PIP_PATH": "/lent",
+        }
+        if product.name == "agent":
+            arguments["WIREGUARD"] = self.wireguard()
+        with self.step(f"{product.name}: installing its requirements"):
+            self.store.build(
+                Build(
+                    tag=tag,
+                    context=self.repository,
+                    containerfile=self.repository / product.containerfile,
+                    target="runtime",
+                    arguments=arguments,
+                    mounts={folder: "/wheels", wheels.pip_package(): "/lent/pip"},
+                )
+            )
+
+    def base(self) -> str:
+        """The root file system all products stand on."""
+        tag = recipes.tag("base", base.fingerprint(self.repository))
+        if not self.store.exists(tag):
+            with (
+                self.step("base: Debian with Python, about 30 s"),
+                tempfile.TemporaryDirectory(dir=self.cache) as scratch,
+            ):
+                base.build(self.store, self.repository, tag, Path(scratch))
+        return tag
+
+    def wireguard(self) -> str:
+        """An image that holds the userspace WireGuard where the agent's Containerfile looks for it."""
+        program = self.toolbox.path("wireguard")
+        containerfile = "FROM scratch\nCOPY program /out/wireguard\n"
+        tag = recipes.tag("wireguard", recipes.fingerprint([program.read_bytes(), containerfile]))
+        if not self.store.exists(tag):
+            self.build_single(tag, program, containerfile)
+        return tag
+
+    def small(self, name: str) -> tuple[str, Path]:
+        """An image of one static program."""
+        recipe = SMALL[name]
+        program = self.static(recipe.program)
+        reference = recipes.tag(name, recipes.fingerprint([program.read_bytes(), recipe.containerfile]))
+        return reference, self.exported(
+            name, reference, lambda: self.build_single(reference, program, recipe.containerfile)
+        )
+
+    def static(self, name: str) -> Path:
+        if name != "busybox":
+            return self.toolbox.path(name)
+        found = shutil.which("busybox", path="/bin:/usr/bin")
+        if found is None:
+            raise ImageError("busybox is missing: apt-get install busybox-static")
+        return Path(found)
+
+    def build_single(self, tag: str, program: Path, containerfile: str) -> None:
+        with (
+            self.step(f"{tag.rpartition('/')[2].partition(':')[0]}: packing the program"),
+            tempfile.TemporaryDirectory(dir=self.cache) as scratch,
+        ):
+            shutil.copy2(program, Path(scratch, "program"))
+            Path(scratch, "Containerfile").write_text(containerfile)
+            self.store.build(Build(tag, Path(scratch), Path(scratch, "Containerfile")))
+
+    def exported(self, name: str, reference: str, build: Callable[[], None]) -> Path:
+        path = self.archive_path(name, reference.rpartition(":")[2])
+        if not path.exists():
+            if not self.store.exists(reference):
+                build()
+            with self.step(f"{name}: writing its archive"):
+                self.store.export(reference, path)
+        self.used(path)
+        return path
+
+    def archive_path(self, name: str, fingerprint: str) -> Path:
+        folder = self.cache / "archives" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{fingerprint}.tar"
+
+    def used(self, path: Path) -> None:
+        """Mark an archive as wanted and drop the ones nobody wanted lately, with their images."""
+        path.touch()
+        by_age = sorted(path.parent.glob("*.tar"), key=lambda found: -found.stat().st_mtime)
+        for old in by_age[KEPT:]:
+            old.unlink()
+            if path.parent.name != "bundle":
+                self.store.remove(recipes.tag(path.parent.name, old.stem))
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        began = time.monotonic()
+        self.say(f"image {text}")
+        yield
+        if (seconds := time.monotonic() - began) >= 1:
+            self.say(f"image {text}: done after {seconds:.0f} s")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One build at a time: the store is shared by all checkouts of a user."""
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

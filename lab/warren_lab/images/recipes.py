@@ -1,0 +1,115 @@
+"""Which images the lab makes, of what, and the names that follow from their content.
+
+Pure but for reading the files it names in a fingerprint. Runs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+REGISTRY: Final = "localhost"
+"""Never pulled from: nodes get these images imported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """An image of Warren, built from its own Containerfile."""
+
+    name: str
+    """``control`` for ``warren-control``."""
+    folder: str
+    sources: tuple[str, ...]
+
+    @property
+    def containerfile(self) -> str:
+        return f"{self.folder}/Containerfile"
+
+    @property
+    def requirements(self) -> str:
+        return f"requirements/{self.name}.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """An image of one static program, for the cluster itself or for tests."""
+
+    name: str
+    program: str
+    containerfile: str
+
+
+_SHARED: Final = ("wire/warren_wire", "runtime/warren_runtime")
+
+PRODUCTS: Final = {
+    product.name: product
+    for product in (
+        Product("control", "control-server", (*_SHARED, "control-server/warren_control")),
+        Product("relay", "relay", (*_SHARED, "relay/warren_relay")),
+        Product("agent", "node-agent", (*_SHARED, "node-agent/warren_agent")),
+        Product("operator", "operator", (*_SHARED, "operator/warren_operator")),
+    )
+}
+
+SMALL: Final = {
+    small.name: small
+    for small in (
+        Small(
+            "pause",
+            "busybox",
+            'FROM scratch\nCOPY program /bin/busybox\nENTRYPOINT ["/bin/busybox", "sleep", "2147483647"]\n',
+        ),
+        Small("coredns", "coredns", 'FROM scratch\nCOPY program /coredns\nENTRYPOINT ["/coredns"]\n'),
+        # For tests and the demo: serves /www, has a shell, wget and nc.
+        Small(
+            "web",
+            "busybox",
+            "FROM scratch\nCOPY program /bin/busybox\n"
+            'RUN ["/bin/busybox", "mkdir", "-p", "/www", "/tmp", "/etc"]\n'
+            'RUN ["/bin/busybox", "--install", "/bin"]\n'
+            'CMD ["/bin/httpd", "-f", "-p", "80", "-h", "/www"]\n',
+        ),
+    )
+}
+
+SYSTEM: Final = ("pause", "coredns", "web")
+"""What every cluster gets before its first pod."""
+
+
+def tag(name: str, fingerprint: str) -> str:
+    """The reference of an image; products carry the project's name."""
+    full = f"warren-{name}" if name in PRODUCTS or name in ("base", "wireguard") else name
+    return f"{REGISTRY}/{full}:{fingerprint}"
+
+
+def fingerprint(parts: Iterable[str | bytes]) -> str:
+    """A short name of everything that goes into an image."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()[:12]
+
+
+def packages(text: str) -> list[str]:
+    """The names in a package list with ``#`` comments."""
+    return [name for line in text.splitlines() for name in line.partition("#")[0].split()]
+
+
+def runtime_fingerprint(product: Product, repository: Path, base: str, more: Sequence[str] = ()) -> str:
+    """Of a product's image without its own sources."""
+    files = [(repository / path).read_bytes() for path in (product.containerfile, product.requirements)]
+    return fingerprint([base, *files, *more])
+
+
+def source_fingerprint(product: Product, repository: Path, runtime: str) -> str:
+    """Of a product's finished image."""
+    parts: list[str | bytes] = [runtime]
+    for folder in product.sources:
+        for path in sorted((repository / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc":
+                parts += [path.relative_to(repository).as_posix(), path.read_bytes()]
+    return fingerprint(parts)
