@@ -25,12 +25,15 @@ from warren_agent.paths.timing import (
     BURST_CALLS,
     BURST_SECONDS,
     CALLED_BURST_SECONDS,
+    EAGER_FOR_SECONDS,
+    EAGER_SWEEP_SECONDS,
     ENDPOINTS_FRESH_SECONDS,
     GOOD_ENOUGH_LATENCY_SECONDS,
     HEARTBEAT_SECONDS,
     PATIENCE_SECONDS,
     PING_TIMEOUT_SECONDS,
     PROBE_SECONDS,
+    PROBES_BEFORE_CALL,
     REASSERT_SECONDS,
     ROAM_PATIENCE_SECONDS,
     SESSION_ACTIVE_SECONDS,
@@ -85,6 +88,7 @@ class PeerPath:
         self._sweep_at: float | None = None
         self._swept_at: float | None = None
         self._call_waits = False
+        self._called_at: float | None = None
         self._roamed: AddrPort | None = None
         self._roam_until = 0.0
         self._corrected_at: float | None = None
@@ -263,8 +267,11 @@ class PeerPath:
     def _tend(self, now: float) -> None:
         if self._trust.answer_overdue(now):
             self._doubt(PATIENCE_SECONDS, now)
-        if self._trust.probe_due(now):
+        probe = self._trust.probe_due(now)
+        if probe:
             self._ping_best(now)
+        if probe == PROBES_BEFORE_CALL:
+            self._call(now, even_stale=True)
         if self._heartbeat_at is None or now < self._heartbeat_at:
             return
         if not self.is_active(now):
@@ -357,13 +364,17 @@ class PeerPath:
         if not in_burst and not self.is_active(now):
             self._sweep_at = None
             return
-        call = not in_burst or (self._burst_calls and BURST_SECONDS[self._burst_index] in BURST_CALLS)
+        if in_burst:
+            call = self._burst_calls and BURST_SECONDS[self._burst_index] in BURST_CALLS
+        else:
+            call = self._called_at is None or now - self._called_at >= SWEEP_SECONDS
         self._sweep(now, call=call and self.is_active(now))
         self._burst_index = min(self._burst_index + 1, len(BURST_SECONDS))
         if self._burst_index < len(BURST_SECONDS):
             self._sweep_at = max(self._burst_began + BURST_SECONDS[self._burst_index], now + PROBE_SECONDS)
         else:
-            self._sweep_at = now + SWEEP_SECONDS
+            eager = now - self._burst_began < EAGER_FOR_SECONDS
+            self._sweep_at = now + (EAGER_SWEEP_SECONDS if eager else SWEEP_SECONDS)
 
     def _sweep(self, now: float, *, call: bool) -> None:
         self._swept_at = now
@@ -377,11 +388,13 @@ class PeerPath:
         if candidate.pinged_at is None or now - candidate.pinged_at >= PROBE_SECONDS:
             self._ping(candidate.address, now)
 
-    def _call(self, now: float) -> None:
+    def _call(self, now: float, *, even_stale: bool = False) -> None:
         if self._box is None:
             return
+        self._called_at = now
         fresh_at = self._context.own_endpoints_at
-        if fresh_at is None or now - fresh_at > ENDPOINTS_FRESH_SECONDS:
+        stale = fresh_at is None or now - fresh_at > ENDPOINTS_FRESH_SECONDS
+        if stale and not (even_stale and fresh_at is not None):
             self._call_waits = True
             self._context.actions.append(RefreshEndpoints())
             return

@@ -24,6 +24,10 @@ UPGRADE_SWEEP_SECONDS: Final = 60.0
 SWEEP_SECONDS: Final = 5.0
 """Stock: spacing of sweeps while there is no trusted direct path."""
 
+EAGER_SWEEP_SECONDS: Final = 2.5
+EAGER_FOR_SECONDS: Final = 60.0
+"""The same in the first minute of a search: most paths that were lost come back soon or not at all."""
+
 BURST_SECONDS: Final = (0.0, 0.5, 1.0, 2.0)
 """First sweeps after traffic starts, a path is lost or a peer calls. The first ping of either side often
 dies at the other's NAT, and the first call at a relay that the peer has not reached yet; waiting 5 s for
@@ -32,7 +36,11 @@ the next try is what makes upgrades slow."""
 BURST_CALLS: Final = frozenset({0.0, 1.0})
 """The sweeps of a burst that also call the peer."""
 
-CALLED_BURST_SECONDS: Final = 30.0
+CALLED_EAGER_SWEEP_SECONDS: Final = 2.5
+EAGER_FOR_SECONDS: Final = 60.0
+"""The same in the first minute of a search: most paths that were lost come back soon or not at all."""
+
+BURST_SECONDS: Final = 30.0
 """Least time between two bursts that a call starts; peers that never get through call each other for ever."""
 
 PING_TIMEOUT_SECONDS: Final = 5.0
@@ -44,15 +52,19 @@ ENDPOINTS_FRESH_SECONDS: Final = 27.0
 ANSWER_SECONDS: Final = 1.0
 """A heartbeat unanswered for this long, or twice the usual latency and a bit, puts the path in doubt."""
 
-PROBE_SECONDS: Final = 0.4
+PROBE_SECONDS: Final = 0.3
 """Spacing of pings to a path in doubt."""
 
-PATIENCE_SECONDS: Final = 2.0
+PATIENCE_SECONDS: Final = 1.5
 """A path in doubt is given up after this long without a pong, five pings, and three times its latency on
 top: with 10 % loss in each direction that happens to a living path once in 4000 doubts. Stock's 6.5 s
 stays the upper bound."""
 
-SHORT_PATIENCE_SECONDS: Final = 1.0
+PROBES_BEFORE_CALL: Final = 2
+"""After so many quick pings without a pong the peer is told over the relay, so that it looks at the path too; the
+side that only receives would otherwise notice last."""
+
+SHORT_PATIENCE_SECONDS: Final = 0.75
 """The same once the peer itself has turned to the relay, which it does only when it lost the path too."""
 
 ADOPTION_PATIENCE_SECONDS: Final = 3.0
@@ -71,7 +83,7 @@ HOLD_SECONDS: Final = (2.0, 5.0, 10.0, 30.0)
 """A direct path that lasted less than the short spell may come back only after a hold that grows each
 time."""
 
-ROAM_PATIENCE_SECONDS: Final = 2.0
+ROAM_PATIENCE_SECONDS: Final = 1.5
 """WireGuard roamed to an address we do not trust: it is pinged, and undone only if no pong comes in this
 time, because it is usually the peer whose trust returned first."""
 

@@ -40,6 +40,7 @@ class Trust:
         "_lapse_at",
         "_pong_at",
         "_probe_at",
+        "_probes",
         "_short_spells",
         "_since",
         "best",
@@ -54,6 +55,7 @@ class Trust:
         self._answer_due_at: float | None = None
         self._doubted_at: float | None = None
         self._probe_at: float | None = None
+        self._probes = 0
         self._lapse_at = 0.0
         self._early_lapses: deque[float] = deque(maxlen=EARLY_LAPSES)
         self._short_spells = 0
@@ -117,18 +119,20 @@ class Trust:
         self._doubted_at = now
         self._lapse_at = lapse_at
         self._probe_at = now + PROBE_SECONDS
+        self._probes = 1
         return True
 
     def in_doubt(self, now: float) -> bool:
         """Whether the doubt has lasted long enough to prefer any other address that answers."""
         return self._doubted_at is not None and now - self._doubted_at >= DOUBT_GRACE_SECONDS
 
-    def probe_due(self, now: float) -> bool:
-        """Whether to ping now; re-arms itself."""
+    def probe_due(self, now: float) -> int:
+        """Which quick ping of this doubt is due now, counted from 1; 0 if none is. Re-arms itself."""
         if self._probe_at is None or now < self._probe_at:
-            return False
+            return 0
         self._probe_at = now + PROBE_SECONDS
-        return True
+        self._probes += 1
+        return self._probes
 
     def answer_overdue(self, now: float) -> bool:
         """Whether a ping has just become overdue; True once."""

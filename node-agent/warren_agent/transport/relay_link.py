@@ -7,7 +7,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, cast
 
 from warren_agent.transport.relay_dial import (
     DEFAULT_PORT,
@@ -31,7 +31,9 @@ OnEvents = Callable[[Sequence[ClientEvent]], None]
 
 
 class RelayLink(asyncio.Protocol):
-    """An open connection. `closed` is done, with the reason, when it has ended."""
+    """A connection. `ready` is done with "" when the relay has taken us in, else with the reason why not;
+    `closed` is done, with the reason, when it has ended.
+    """
 
     def __init__(self, client: DerpClient, host: str, plan: TlsPlan, on_events: OnEvents) -> None:
         loop = asyncio.get_running_loop()
@@ -41,19 +43,19 @@ class RelayLink(asyncio.Protocol):
         self._on_events = on_events
         self._transport: asyncio.Transport | None = None
         self._failure = "connection closed"
-        self.ready: asyncio.Future[None] = loop.create_future()
+        self.ready: asyncio.Future[str] = loop.create_future()
         self.closed: asyncio.Future[str] = loop.create_future()
         self.heard_at = time.monotonic()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's TLS transport is one in all but its class.
+        self._transport = cast(asyncio.Transport, transport)
         try:
             self._plan.check(peer_certificate(transport))
         except RelayDialError as error:
             self.abort(str(error))
             return
-        transport.write(self._client.upgrade_request(self._host))
+        self._transport.write(self._client.upgrade_request(self._host))
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = time.monotonic()
@@ -64,7 +66,7 @@ class RelayLink(asyncio.Protocol):
             return
         events = self._client.events()
         if not self.ready.done() and any(isinstance(event, Ready) for event in events):
-            self.ready.set_result(None)
+            self.ready.set_result("")
         self._flush()
         if events:
             self._on_events(events)
@@ -73,7 +75,7 @@ class RelayLink(asyncio.Protocol):
         reason = self._failure if exc is None else str(exc) or type(exc).__name__
         self._transport = None
         if not self.ready.done():
-            self.ready.set_exception(RelayDialError(reason))
+            self.ready.set_result(reason)
         if not self.closed.done():
             self.closed.set_result(reason)
 
@@ -126,7 +128,7 @@ async def open_link(
             ssl_handshake_timeout=HANDSHAKE_SECONDS,
         )
         async with asyncio.timeout(READY_SECONDS):
-            await link.ready
+            refused = await link.ready
     except (OSError, ssl.SSLError, TimeoutError) as error:
         link.abort("gave up")
         sock.close()
@@ -134,4 +136,6 @@ async def open_link(
     except BaseException:
         link.abort("gave up")
         raise
+    if refused:
+        raise RelayDialError(refused)
     return link
