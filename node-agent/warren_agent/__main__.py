@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
@@ -18,7 +20,7 @@ import yaml
 from warren_agent import app, tables
 from warren_agent.config import Config, load
 from warren_agent.errors import AgentError, SetupError, StateError
-from warren_agent.local_api import RequestError, ask
+from warren_agent.local_api import RequestError, ask, is_served
 from warren_agent.requirements import require_capabilities
 from warren_runtime import logs
 from warren_runtime.settings import SettingsError
@@ -27,6 +29,7 @@ from warren_wire import __version__
 
 BAD_INPUT: Final = 2
 FAILED: Final = 1
+DOWN_SECONDS: Final = 30.0
 T = TypeVar("T")
 
 CONFIG = click.option(
@@ -120,6 +123,8 @@ def up(config_file: Path | None, log_level: str, **flags: Any) -> None:
         logs.setup(log_level)
     except ValueError:
         _fail("--log-level: debug, info, warning or error is expected", BAD_INPUT)
+    # Its debug log has a line for each netlink attribute.
+    logging.getLogger("pyroute2").setLevel(logging.INFO)
     try:
         run_service(lambda: app.up(config))
     except (SetupError, StateError) as error:
@@ -133,6 +138,17 @@ def down(config_file: Path | None, socket: Path | None) -> None:
     """Ask the running agent to leave the host as it was found and to end. Its keys stay."""
     path = _socket(config_file, socket)
     _asked(lambda: ask(path, "POST", "down"))
+    if not _wait_until_gone(path):
+        _fail(f"the agent at {path} does not end; see its log", FAILED)
+
+
+def _wait_until_gone(path: Path) -> bool:
+    deadline = time.monotonic() + DOWN_SECONDS
+    while is_served(path):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 @main.command()
@@ -182,6 +198,10 @@ def cleanup(config_file: Path | None, purge: bool, **flags: Any) -> None:
     config = _settings(config_file, flags, joining=False)
     try:
         require_capabilities()
+        if is_served(config.socket):
+            # A running agent would put back what is removed here.
+            _asked(lambda: ask(config.socket, "POST", "down"))
+            _wait_until_gone(config.socket)
         problems = app.cleanup(config)
         if purge and config.state_dir.exists():
             shutil.rmtree(config.state_dir)

@@ -46,8 +46,11 @@ class Agent:
         plane: Plane,
         network: HostNetwork,
         ssl_context: ssl.SSLContext,
+        take_down: Callable[[], None],
     ) -> None:
+        """`take_down` removes everything of ours from the host, when a person asks for it. It may block."""
         self._config = config
+        self._take_down = take_down
         self._keys = keys
         self._plane = plane
         self._netmap = netmap_cache.load(config.state_dir, keys.node.public)
@@ -92,11 +95,13 @@ class Agent:
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        """Raises `SetupError` where the host does not allow it, `KeyRotationError` for an expired node key."""
+        """Raises `SetupError` where the host does not allow it, `KeyRotationError` for an expired key."""
         api = LocalApi(self._config.socket, self)
         await api.start()
         try:
             await self._serve()
+            # The socket stays until all is gone, so that `down` can wait for it.
+            await asyncio.to_thread(self._take_down)
         finally:
             await api.close()
 

@@ -61,7 +61,14 @@ async def up(config: Config) -> None:
     keys = _keys(config)
     with only_agent(config.state_dir):
         while True:
-            agent = Agent(config=config, keys=keys, plane=plane, network=network, ssl_context=ssl_context)
+            agent = Agent(
+                config=config,
+                keys=keys,
+                plane=plane,
+                network=network,
+                ssl_context=ssl_context,
+                take_down=lambda: _take_down(config),
+            )
             try:
                 await agent.run()
             except KeyRotationError:
@@ -71,9 +78,12 @@ async def up(config: Config) -> None:
                 if not had_link:
                     await asyncio.to_thread(cleanup, config)
                 raise
-            break
-        for problem in await asyncio.to_thread(cleanup, config):
-            logger.warning("not everything could be removed", extra={"reason": problem})
+            return
+
+
+def _take_down(config: Config) -> None:
+    for problem in cleanup(config):
+        logger.warning("not everything could be removed", extra={"reason": problem})
 
 
 def _keys(config: Config) -> Keys:

@@ -277,4 +277,6 @@ def reason_of(error: OSError) -> str:
     """An error in few words; TLS and name errors have theirs in odd places."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message}); see ca_file"
-    return error.strerror or str(error) or type(error).__name__
+    if isinstance(error, socket.gaierror) or not error.errno or error.errno < 0:
+        return error.strerror or str(error) or type(error).__name__
+    return os.strerror(error.errno)
