@@ -1,0 +1,67 @@
+"""`warren-relay`: the command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from warren_runtime import logs
+from warren_runtime.key_files import KeyFileError
+from warren_runtime.settings import SettingsError
+from warren_runtime.tasks import run_service
+from warren_runtime.tls import TlsError
+from warren_wire import __version__
+
+from . import app, config
+
+BAD_SETTINGS = 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="warren-relay")
+def main() -> None:
+    """Relay for nodes that cannot reach each other directly: DERP over TLS, and STUN."""
+
+
+@main.command()
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    envvar="WARREN_RELAY_CONFIG",
+    help="YAML file with the settings below.",
+)
+@click.option("--listen", metavar="ADDRESS:PORT", help="Where DERP is served [0.0.0.0:443].")
+@click.option("--tls-certificate", metavar="FILE", help="Certificate chain; reloaded when it changes.")
+@click.option("--tls-key", metavar="FILE", help="Key of the certificate.")
+@click.option("--derp-key-file", metavar="FILE", help="The relay's own key, made at the first start.")
+@click.option("--stun-listen", metavar="ADDRESS:PORT", help="Where STUN is served, or off [0.0.0.0:3478].")
+@click.option(
+    "--health-listen", metavar="ADDRESS:PORT", help="/health, /ready, /metrics, or off [0.0.0.0:9090]."
+)
+@click.option("--admission-mode", metavar="members|open", help="Who may use the relay [members].")
+@click.option("--admission-verify-url", metavar="URL", help="The control server's URL with /verify.")
+@click.option("--admission-ca-file", metavar="FILE", help="CA of the control server, if it is a private one.")
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error [info].")
+@click.option("--log-json", metavar="true|false", help="JSON lines [unless on a terminal].")
+def serve(file: Path | None, **flags: str | None) -> None:
+    """Run the relay until SIGTERM.
+
+    Each flag is also a variable: --tls-key is WARREN_RELAY_TLS_KEY. Flags win over variables, variables
+    over the file. Wrong settings end with exit code 2.
+    """
+    names = {field.replace(".", "_"): field for field in config.FIELDS}
+    given = {names[flag]: value for flag, value in flags.items() if value is not None}
+    try:
+        settings = config.load(file, given)
+        logs.setup(settings.log_level, settings.log_json)
+        run_service(lambda: app.serve(settings))
+    except (SettingsError, TlsError, KeyFileError, app.StartError) as error:
+        click.echo(f"warren-relay: {error}", err=True)
+        sys.exit(BAD_SETTINGS)
+
+
+if __name__ == "__main__":
+    main()
