@@ -1,7 +1,7 @@
 """The Kubernetes API behind a Protocol. Nothing else in the operator imports a client library.
 
-The client works with blocking calls, so each call runs in a thread. Objects are plain JSON both ways, and paths
-come from `kinds`: discovery of every API group at start would cost more than everything the operator does.
+The client works with blocking calls, so each call runs in a thread. Objects are plain JSON both ways, and
+paths come from `kinds`: discovery of every API group at start would cost more than all the rest.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Cluster(Protocol):
 
 class KubernetesCluster:
     def __init__(self, api: client.ApiClient) -> None:
-        self._dynamic = DynamicClient(api, discoverer=lambda *_: None)
+        self._dynamic = DynamicClient(  # type: ignore[no-untyped-call]  # untyped there
+            api, discoverer=lambda *_: None
+        )
 
     @classmethod
     def connect(cls, kubeconfig: str | None = None) -> KubernetesCluster:
@@ -66,10 +68,14 @@ class KubernetesCluster:
         try:
             if kubeconfig is not None:
                 raise config.ConfigException("a kubeconfig was given")
-            config.load_incluster_config(client_configuration=settings)
+            config.load_incluster_config(  # type: ignore[no-untyped-call]  # untyped there
+                client_configuration=settings
+            )
         except config.ConfigException:
             try:
-                config.load_kube_config(config_file=kubeconfig, client_configuration=settings)
+                config.load_kube_config(  # type: ignore[no-untyped-call]  # untyped there
+                    config_file=kubeconfig, client_configuration=settings
+                )
             except config.ConfigException as error:
                 raise ClusterError(f"neither in a pod nor with a kubeconfig: {error}") from error
         settings.connection_pool_maxsize = 8

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from warren_operator.errors import ConfigError
+from warren_runtime.settings import Listen
 
 PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
-DEFAULT_HEALTH_LISTEN: Final = "0.0.0.0:9090"
+DEFAULT_HEALTH_LISTEN: Final = Listen("0.0.0.0", 9090)  # noqa: S104 - probes and Prometheus come from outside
 DEFAULT_RESYNC_SECONDS: Final = 60.0
 DEFAULT_CLEANUP_SECONDS: Final = 60.0
 
@@ -29,7 +30,7 @@ class OperatorConfig:
     """WARREN_IMAGE_CONTROL, _RELAY, _AGENT: what the pods run unless a Mesh says otherwise."""
     namespaces: tuple[str, ...] = ()
     """WARREN_WATCH_NAMESPACES, comma separated: where to look for resources. Empty means everywhere."""
-    health_listen: str = DEFAULT_HEALTH_LISTEN
+    health_listen: Listen = DEFAULT_HEALTH_LISTEN
     """WARREN_HEALTH_LISTEN: /health, /ready and /metrics."""
     resync_seconds: float = DEFAULT_RESYNC_SECONDS
     """WARREN_RESYNC_SECONDS: each object is looked at this often even if nothing seems to have happened."""
@@ -44,7 +45,7 @@ class OperatorConfig:
         config = cls(
             images=_images(environ, problems),
             namespaces=_words(environ.get("WARREN_WATCH_NAMESPACES", "")),
-            health_listen=environ.get("WARREN_HEALTH_LISTEN", DEFAULT_HEALTH_LISTEN),
+            health_listen=_listen(environ, problems),
             resync_seconds=_seconds(environ, "WARREN_RESYNC_SECONDS", DEFAULT_RESYNC_SECONDS, problems),
             cleanup_seconds=_seconds(environ, "WARREN_CLEANUP_SECONDS", DEFAULT_CLEANUP_SECONDS, problems),
             log_level=environ.get("WARREN_LOG_LEVEL", "INFO").upper(),
@@ -68,6 +69,15 @@ def _images(environ: Mapping[str, str], problems: list[str]) -> Images:
         )
     secrets = _words(environ.get("WARREN_IMAGE_PULL_SECRETS", ""))
     return Images(found["CONTROL"], found["RELAY"], found["AGENT"], policy, secrets)
+
+
+def _listen(environ: Mapping[str, str], problems: list[str]) -> Listen:
+    text = environ.get("WARREN_HEALTH_LISTEN")
+    try:
+        return DEFAULT_HEALTH_LISTEN if text is None else Listen.parse(text)
+    except ValueError as error:
+        problems.append(f"WARREN_HEALTH_LISTEN is {text!r}; it {error}")
+        return DEFAULT_HEALTH_LISTEN
 
 
 def _words(text: str) -> tuple[str, ...]:

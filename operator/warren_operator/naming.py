@@ -16,7 +16,7 @@ FINALIZER: Final = f"{GROUP}/cleanup"
 MACHINE_FINALIZER: Final = f"{GROUP}/machine"
 APPLIED_ANNOTATION: Final = f"{GROUP}/applied"
 CONFIG_ANNOTATION: Final = f"{GROUP}/config"
-CLEANED_ANNOTATION: Final = f"{GROUP}/cleaned"
+CLEANUP_ANNOTATION: Final = f"{GROUP}/cleanup"
 
 NAME_LIMIT: Final = 63
 

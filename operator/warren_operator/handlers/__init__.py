@@ -1,0 +1,30 @@
+"""kopf's handlers and nothing else: what happened becomes a key to look at.
+
+Only `on.event` is used. kopf then keeps no progress in annotations and adds no finalizer, and missing an event
+costs at most a resync.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import kopf
+
+from warren_operator.handlers import derprelay, mesh, node
+from warren_operator.keys import Key
+
+Poke = Callable[[Key], None]
+
+
+def registry(poke: Poke) -> kopf.OperatorRegistry:
+    """All handlers; `poke` is called for each thing that needs a look."""
+    made = kopf.OperatorRegistry()
+    kopf.on.login(registry=made)(login)
+    for part in (mesh, node, derprelay):
+        part.register(made, poke)
+    return made
+
+
+def login(**arguments: object) -> kopf.ConnectionInfo | None:
+    """As a pod if we are one, else as the person whose kubeconfig it is."""
+    return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)

@@ -1,0 +1,1 @@
+"""One look at one thing: observe, compute all that is desired, write the difference, tell the status."""
