@@ -1,12 +1,13 @@
 """kopf's handlers and nothing else: what happened becomes a key to look at.
 
-Only `on.event` is used. kopf then keeps no progress in annotations and adds no finalizer, and missing an event
-costs at most a resync.
+Only `on.event` is used. kopf then keeps no progress in annotations and adds no finalizer, and missing an
+event costs at most a resync. Handlers are coroutines: the work queue belongs to the event loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import kopf
 
@@ -25,6 +26,6 @@ def registry(poke: Poke) -> kopf.OperatorRegistry:
     return made
 
 
-def login(**arguments: object) -> kopf.ConnectionInfo | None:
+def login(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo | None:
     """As a pod if we are one, else as the person whose kubeconfig it is."""
-    return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+    return kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)

@@ -13,6 +13,6 @@ from warren_operator.kinds import GROUP, VERSION
 
 def register(registry: kopf.OperatorRegistry, poke: Callable[[Key], None]) -> None:
     @kopf.on.event(GROUP, VERSION, "derprelays", registry=registry)
-    def relay_changed(namespace: str | None, name: str | None, **_: Any) -> None:
+    async def relay_changed(namespace: str | None, name: str | None, **_: Any) -> None:
         if namespace and name:
             poke(RelayKey(namespace, name))

@@ -16,14 +16,14 @@ OURS = {MANAGED_BY: FIELD_MANAGER}
 
 def register(registry: kopf.OperatorRegistry, poke: Callable[[Key], None]) -> None:
     @kopf.on.event(GROUP, VERSION, "meshes", registry=registry)
-    def mesh_changed(namespace: str | None, name: str | None, **_: Any) -> None:
+    async def mesh_changed(namespace: str | None, name: str | None, **_: Any) -> None:
         if namespace and name:
             poke(MeshKey(namespace, name))
             poke(MembersKey(namespace, name))
 
     @kopf.on.event("apps", "v1", "deployments", labels=OURS, registry=registry)
     @kopf.on.event("apps", "v1", "daemonsets", labels=OURS, registry=registry)
-    def workload_changed(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
+    async def workload_changed(namespace: str | None, labels: kopf.Labels, **_: Any) -> None:
         if not namespace:
             return
         if MESH_LABEL in labels:

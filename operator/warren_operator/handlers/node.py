@@ -13,7 +13,7 @@ from warren_operator.kinds import GROUP, VERSION
 
 def register(registry: kopf.OperatorRegistry, poke: Callable[[Key], None]) -> None:
     @kopf.on.event(GROUP, VERSION, "nodes", registry=registry)
-    def node_changed(namespace: str | None, spec: kopf.Spec, **_: Any) -> None:
+    async def node_changed(namespace: str | None, spec: kopf.Spec, **_: Any) -> None:
         mesh = (spec.get("meshRef") or {}).get("name")
         if namespace and isinstance(mesh, str):
             poke(MembersKey(namespace, mesh))
