@@ -34,12 +34,12 @@ class Programs(Protocol):
 
 
 class SystemImages(Protocol):
-    """The images a cluster needs before anything of a user's runs."""
-
-    @property
-    def archive(self) -> Path: ...
+    """The images a cluster needs before anything of a user's runs: ``pause`` and ``coredns``."""
 
     def reference(self, name: str, /) -> str: ...
+
+    def single(self, name: str, /) -> Path:
+        """The archive of one image alone."""
 
 
 def quiet(_line: str) -> None:
@@ -65,6 +65,7 @@ class Cluster:
         self._toolbox = toolbox
         self._images = images
         self._say = say
+        self._loaded: set[Path] = set()
         self._node = Node(self._layout, spec.namespace, cgroup_name(run_dir), spec.name)
 
     def __enter__(self) -> Self:
@@ -119,7 +120,10 @@ class Cluster:
         self.kubectl("apply", "-f", "-", input=json.dumps(objects))
 
     def load_image(self, archive: Path) -> None:
-        """Import an image archive into the node."""
+        """Import an image archive into the node; one that is there already costs nothing."""
+        archive = archive.resolve()
+        if archive in self._loaded:
+            return
         command = self._node.inside(
             [
                 *(str(self._toolbox.path("ctr")), f"--address={CONTAINERD_SOCKET}", "--namespace=k8s.io"),
@@ -130,6 +134,7 @@ class Cluster:
             done = subprocess.run(command, stdin=stream, capture_output=True, check=False)
         if done.returncode != 0:
             raise ClusterError(f"{archive.name} cannot be loaded: {done.stderr.decode().strip()}")
+        self._loaded.add(archive)
 
     def node_exec(self, *argv: str, input: str | None = None, timeout: float = 60) -> str:  # noqa: A002
         """Standard output of a command run on the node, as its root."""
@@ -215,7 +220,8 @@ class Cluster:
             *("sh", "-c", f"until [ -S {CONTAINERD_SOCKET} ]; do sleep 0.05; done"),
             timeout=30,
         )
-        self.load_image(self._images.archive)
+        for name in ("pause", "coredns"):
+            self.load_image(self._images.single(name))
 
     def _await_api(self, deadline: float) -> None:
         while True:

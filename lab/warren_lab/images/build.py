@@ -33,10 +33,17 @@ class Programs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Finished images in one archive."""
+    """Finished images."""
 
     archive: Path
+    """All of them, each layer once."""
     references: Mapping[str, str]
+    archives: Mapping[str, Path]
+
+    def single(self, name: str) -> Path:
+        """The archive of one image alone."""
+        self.reference(name)
+        return self.archives[name]
 
     def reference(self, name: str) -> str:
         """How a pod names an image."""
@@ -89,18 +96,18 @@ class _Work:
 
     def images(self, names: Sequence[str]) -> Images:
         references = {}
-        archives = []
+        archives = {}
         for name in names:
-            reference, path = self.product(PRODUCTS[name]) if name in PRODUCTS else self.small(name)
-            references[name] = reference
-            archives.append(path)
+            references[name], archives[name] = (
+                self.product(PRODUCTS[name]) if name in PRODUCTS else self.small(name)
+            )
         if len(archives) == 1:
-            return Images(archives[0], references)
+            return Images(archives[names[0]], references, archives)
         bundle = self.archive_path("bundle", recipes.fingerprint(references.values()))
         if not bundle.exists():
-            archive.merge(archives, bundle)
+            archive.merge(list(archives.values()), bundle)
         self.used(bundle)
-        return Images(bundle, references)
+        return Images(bundle, references, archives)
 
     def product(self, product: Product) -> tuple[str, Path]:
         """One of Warren's own images."""
