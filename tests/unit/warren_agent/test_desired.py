@@ -1,0 +1,156 @@
+"""What a host should look like, written as a person would type it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from support.members import member, networks, node_key
+from warren_agent.config import Config
+from warren_agent.desired import Desired, Reason, Surroundings, desired, taken_range
+from warren_agent.host import Host
+from warren_agent.member import Member
+
+HOME = member("home", 1, addresses=("100.64.0.1", "fd7a:115c:a1e0::1"))
+CONFIG = Config(server_url="https://203.0.113.10")
+ALONE = Surroundings()
+
+
+def lines(host: Host) -> list[str]:
+    """The host as commands would set it up."""
+    found = [f"address {address}" for address in sorted(map(str, host.addresses))]
+    for key, peer in host.peers.items():
+        ranges = " ".join(sorted(map(str, peer.allowed_ips)))
+        found.append(f"peer {key.short()} allowed {ranges}".rstrip())
+    found += [f"route {route}" for route in sorted(map(str, host.routes))]
+    return found
+
+
+def host_of(*members: Member, config: Config = CONFIG, around: Surroundings = ALONE) -> Host:
+    return desired(HOME, members, config, around).host
+
+
+def outcome(*members: Member, config: Config = CONFIG, around: Surroundings = ALONE) -> Desired:
+    return desired(HOME, members, config, around)
+
+
+def peer_line(name: str, *ranges: str) -> str:
+    return f"peer {node_key(name).short()} allowed {' '.join(ranges)}".rstrip()
+
+
+def test_a_lone_node_has_its_addresses_and_no_peer() -> None:
+    assert lines(host_of()) == ["address 100.64.0.1/32", "address fd7a:115c:a1e0::1/128"]
+
+
+def test_a_peer_brings_its_addresses_and_the_ranges_it_serves() -> None:
+    office = member("office", 2, addresses=("100.64.0.2", "fd7a:115c:a1e0::2"), routes=("10.2.0.0/16",))
+    assert lines(host_of(office)) == [
+        "address 100.64.0.1/32",
+        "address fd7a:115c:a1e0::1/128",
+        peer_line("office", "10.2.0.0/16", "100.64.0.2/32", "fd7a:115c:a1e0::2/128"),
+        "route 10.2.0.0/16",
+        "route 100.64.0.2/32",
+        "route fd7a:115c:a1e0::2/128",
+    ]
+
+
+def test_ranges_of_others_are_left_alone_unless_accepted() -> None:
+    office = member("office", 2, routes=("10.2.0.0/16",))
+    found = outcome(office, config=replace(CONFIG, accept_routes=False))
+    assert lines(found.host)[2:] == [peer_line("office", "100.64.0.2/32"), "route 100.64.0.2/32"]
+    assert found.refusals == ()
+
+
+def test_the_device_has_our_key_port_and_mark() -> None:
+    device = host_of().device
+    assert device is not None
+    assert (device.public_key, device.listen_port, device.mark) == (node_key("home"), 41641, 0x5700000)
+
+
+def test_rules_lead_all_but_our_own_packets_to_our_table() -> None:
+    rules = sorted(host_of().rules)
+    assert [(rule.priority, rule.table, rule.mark, rule.mask) for rule in rules] == [
+        (5300, 22345, 0x5700000, 0xFF00000)
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("offered", "around", "reason"),
+    [
+        ("0.0.0.0/0", ALONE, Reason.DEFAULT_ROUTE),
+        ("::/0", ALONE, Reason.DEFAULT_ROUTE),
+        (
+            "203.0.113.0/24",
+            Surroundings(control=frozenset({ip_address("203.0.113.10")})),
+            Reason.CONTROL_SERVER,
+        ),
+        ("198.51.100.0/25", Surroundings(relays=frozenset({ip_address("198.51.100.7")})), Reason.RELAY),
+        ("10.1.2.0/24", ALONE, Reason.ADVERTISED),
+        ("10.0.0.0/8", ALONE, Reason.ADVERTISED),
+        (
+            "192.168.1.128/25",
+            Surroundings(local_networks=frozenset({ip_network("192.168.1.0/24")})),
+            Reason.LOCAL_NETWORK,
+        ),
+        (
+            "192.168.0.0/16",
+            Surroundings(local_networks=frozenset({ip_network("192.168.1.0/24")})),
+            Reason.LOCAL_NETWORK,
+        ),
+        ("100.64.0.0/24", ALONE, Reason.OWN_ADDRESS),
+    ],
+)
+def test_a_range_that_would_cut_the_host_off_is_refused_and_reported(
+    offered: str, around: Surroundings, reason: Reason
+) -> None:
+    config = replace(CONFIG, advertise_routes=networks("10.1.0.0/16"))
+    found = outcome(member("office", 2, routes=(offered,)), config=config, around=around)
+    assert lines(found.host)[2:] == [peer_line("office", "100.64.0.2/32"), "route 100.64.0.2/32"]
+    assert [(r.peer, str(r.network), r.reason) for r in found.refusals] == [("office", offered, reason)]
+    assert str(found.refusals[0]) == f"{offered} of office is not used: {reason.value}"
+
+
+def test_a_range_offered_twice_goes_to_the_lower_id() -> None:
+    office, branch = (
+        member("office", 2, routes=("10.2.0.0/16",)),
+        member("branch", 3, routes=("10.2.0.0/16",)),
+    )
+    found = outcome(branch, office)
+    assert lines(found.host)[2:4] == [
+        peer_line("office", "10.2.0.0/16", "100.64.0.2/32"),
+        peer_line("branch", "100.64.0.3/32"),
+    ]
+    assert [refusal.reason for refusal in found.refusals] == [Reason.TAKEN]
+
+
+def test_an_address_is_not_lost_to_a_range_of_a_lower_id() -> None:
+    office, branch = member("office", 2, routes=("100.64.0.3/32",)), member("branch", 3)
+    assert lines(host_of(office, branch))[2:4] == [
+        peer_line("office", "100.64.0.2/32"),
+        peer_line("branch", "100.64.0.3/32"),
+    ]
+
+
+def test_an_expired_member_and_one_that_cannot_be_found_are_no_peers() -> None:
+    expired = member("office", 2, expired=True)
+    silent = replace(member("branch", 3), disco=None)
+    assert lines(host_of(expired, silent)) == lines(host_of())
+
+
+def test_without_ipv6_nothing_of_ipv6_is_wanted() -> None:
+    office = member("office", 2, addresses=("100.64.0.2", "fd7a:115c:a1e0::2"), routes=("fd00:2::/64",))
+    assert lines(host_of(office, around=Surroundings(ipv6=False))) == [
+        "address 100.64.0.1/32",
+        peer_line("office", "100.64.0.2/32"),
+        "route 100.64.0.2/32",
+    ]
+
+
+def test_our_address_inside_a_network_of_the_host_is_found() -> None:
+    lan = Surroundings(local_networks=frozenset(networks("100.64.0.0/24")))
+    assert taken_range(HOME, lan) == (ip_network("100.64.0.1/32"), ip_network("100.64.0.0/24"))
+    other_mesh = Surroundings(local_addresses=frozenset({ip_address("100.64.0.1")}))
+    assert taken_range(HOME, other_mesh) is not None
+    assert taken_range(HOME, Surroundings(local_networks=frozenset(networks("192.168.1.0/24")))) is None
