@@ -36,11 +36,7 @@ the next try is what makes upgrades slow."""
 BURST_CALLS: Final = frozenset({0.0, 1.0})
 """The sweeps of a burst that also call the peer."""
 
-CALLED_EAGER_SWEEP_SECONDS: Final = 2.5
-EAGER_FOR_SECONDS: Final = 60.0
-"""The same in the first minute of a search: most paths that were lost come back soon or not at all."""
-
-BURST_SECONDS: Final = 30.0
+CALLED_BURST_SECONDS: Final = 30.0
 """Least time between two bursts that a call starts; peers that never get through call each other for ever."""
 
 PING_TIMEOUT_SECONDS: Final = 5.0
@@ -61,8 +57,8 @@ top: with 10 % loss in each direction that happens to a living path once in 4000
 stays the upper bound."""
 
 PROBES_BEFORE_CALL: Final = 2
-"""After so many quick pings without a pong the peer is told over the relay, so that it looks at the path too; the
-side that only receives would otherwise notice last."""
+"""After so many quick pings without a pong the peer is told over the relay, so that it looks at the path
+too; the side that only receives would otherwise notice last."""
 
 SHORT_PATIENCE_SECONDS: Final = 0.75
 """The same once the peer itself has turned to the relay, which it does only when it lost the path too."""
