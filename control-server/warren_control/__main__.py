@@ -16,9 +16,10 @@ import msgspec
 from warren_control import app, config, names, routes
 from warren_control.api.keys import shown
 from warren_control.config import Config
-from warren_control.db.engine import open_engine, parse_url
+from warren_control.db.engine import database_file, open_engine, parse_url
 from warren_control.db.repository import Repository, Write
 from warren_control.errors import ControlError
+from warren_control.keyfiles import noise_key
 from warren_control.keys import new_key
 from warren_control.store import utc_now
 from warren_runtime import logs
@@ -149,7 +150,10 @@ def list_keys(config_file: Path) -> None:
 
 def _with_repository(loaded: Config, act: Callable[[Repository], Awaitable[T]]) -> T:
     async def run() -> T:
-        repository = Repository(await open_engine(parse_url(loaded.database)))
+        url = parse_url(loaded.database)
+        # A database must never be there without the key that its clients will know.
+        noise_key(loaded.noise_key_file, first_start=not database_file(url).exists())
+        repository = Repository(await open_engine(url))
         try:
             return await act(repository)
         finally:
