@@ -105,7 +105,8 @@ class World:
             list(pool.map(Cluster.start, clusters))
         for each in clusters:
             each.node_exec(
-                *("ctr", "--address=/run/containerd/containerd.sock", "--namespace=k8s.io"),
+                str(self.toolbox.path("ctr")),
+                *("--address=/run/containerd/containerd.sock", "--namespace=k8s.io"),
                 *("images", "tag", "--force", self.images.reference("web"), BUSYBOX),
             )
         return clusters[0], clusters[1]
