@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -28,6 +29,8 @@ def run() -> None:
     try:
         config = OperatorConfig.from_environ(os.environ)
         logs.setup(config.log_level)
+        # One line for each event handled tells nothing.
+        logging.getLogger("kopf.objects").setLevel(logging.WARNING)
         cluster = KubernetesCluster.connect()
     except (ConfigError, ClusterError) as error:
         click.echo(f"warren-operator: {error}", err=True)

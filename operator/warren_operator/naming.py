@@ -42,7 +42,7 @@ def cleanup_name(mesh: str) -> str:
 
 
 def tls_name(mesh: str) -> str:
-    return bounded(f"{mesh}-tls")
+    return bounded(f"{mesh}-control-tls")
 
 
 def ca_name(mesh: str) -> str:

@@ -79,12 +79,13 @@ def relay_config(relay: DerpRelay, members: Admission | None) -> Manifest:
         "tls": {"certificate": "/etc/warren/tls/tls.crt", "key": "/etc/warren/tls/tls.key"},
         "health_listen": f"0.0.0.0:{HEALTH_PORT}",
         "stun_listen": f"0.0.0.0:{stun_port}",
-        "key_file": "/etc/warren/keys/derp.key",
+        "derp_key_file": "/etc/warren/keys/derp.key",
+        "admission": {"mode": "open"},
     }
     if relay.members_only and members is not None:
-        config["verify_url"] = members.url
+        config["admission"] = {"mode": "members", "verify_url": members.url}
         if members.ca is not None:
-            config["verify_ca_file"] = "/etc/warren/ca/ca.crt"
+            config["admission"]["ca_file"] = "/etc/warren/ca/ca.crt"
     return config
 
 

@@ -23,6 +23,7 @@ from warren_operator.certificates import (
 )
 from warren_operator.desired.control import CONTROL
 from warren_operator.desired.objects import head
+from warren_operator.errors import InvalidResourceError
 from warren_operator.kinds import Kind, Manifest
 from warren_operator.resources.derprelay import DerpRelay
 from warren_operator.resources.mesh import Managed, Mesh
@@ -153,6 +154,8 @@ def _change(
 ) -> SecretChange:
     encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
     if found is not None:
+        if (found["metadata"].get("labels") or {}).get(naming.MANAGED_BY) != naming.FIELD_MANAGER:
+            raise InvalidResourceError([f"the Secret {name} exists and is not the operator's; remove it"])
         # The version makes a second writer fail instead of replacing what the first one wrote.
         metadata = {"resourceVersion": found["metadata"]["resourceVersion"]}
         return SecretChange({"metadata": {**metadata, "name": name}, "data": encoded}, exists=True)

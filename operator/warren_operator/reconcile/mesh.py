@@ -50,8 +50,12 @@ async def look_at_mesh(context: Context, namespace: str, name: str) -> float | N
     except InvalidResourceError as error:
         await report(context, Kind.MESH, manifest, [Condition.unmet("Ready", "Invalid", str(error))], {})
         return context.config.resync_seconds
-    manifest = await _with_finalizer(context, manifest)
-    return await _reconcile(context, mesh)
+    await _with_finalizer(context, manifest)
+    try:
+        return await _reconcile(context, mesh)
+    except InvalidResourceError as error:
+        await report(context, Kind.MESH, manifest, [Condition.unmet("Ready", "Invalid", str(error))], {})
+        return context.config.resync_seconds
 
 
 async def observe(context: Context, mesh: Mesh) -> dict[Key, Manifest]:
@@ -90,11 +94,11 @@ async def _reconcile(context: Context, mesh: Mesh) -> float | None:
     return context.config.resync_seconds if ready else UNREADY_SECONDS
 
 
-async def _with_finalizer(context: Context, manifest: Manifest) -> Manifest:
+async def _with_finalizer(context: Context, manifest: Manifest) -> None:
     metadata = manifest["metadata"]
     found = metadata.get("finalizers") or []
     if naming.FINALIZER in found:
-        return manifest
+        return
     patch = {
         "metadata": {
             "finalizers": [*found, naming.FINALIZER],
@@ -102,7 +106,7 @@ async def _with_finalizer(context: Context, manifest: Manifest) -> Manifest:
             "resourceVersion": metadata["resourceVersion"],
         }
     }
-    return await context.cluster.merge(Kind.MESH, metadata["namespace"], metadata["name"], patch)
+    await context.cluster.merge(Kind.MESH, metadata["namespace"], metadata["name"], patch)
 
 
 async def _ensure_secrets(context: Context, mesh: Mesh, managed: Managed) -> bool:

@@ -50,7 +50,13 @@ async def look_at_relay(context: Context, namespace: str, name: str) -> float | 
         )
         return context.config.resync_seconds
     selecting = [mesh for mesh in meshes if mesh.relay_selector.matches(relay.labels)]
-    return await _reconcile(context, relay, selecting)
+    try:
+        return await _reconcile(context, relay, selecting)
+    except InvalidResourceError as error:
+        await report(
+            context, Kind.DERP_RELAY, manifest, [Condition.unmet("Ready", "Invalid", str(error))], {}
+        )
+        return context.config.resync_seconds
 
 
 async def _reconcile(context: Context, relay: DerpRelay, selecting: list[Mesh]) -> float | None:
