@@ -26,7 +26,7 @@ from warren_control.errors import ConfigError
 from warren_control.hub import Hub
 from warren_control.keyfiles import noise_key, read_secret, relay_key
 from warren_control.keys import bootstrap_records
-from warren_control.metrics import ControlMetrics
+from warren_control.metrics import ControlMetrics, PortsCollector
 from warren_control.netmap import MapSettings, NetmapBuilder
 from warren_control.presence import Presence
 from warren_control.relaymap import RelayMap
@@ -112,7 +112,7 @@ class ControlServer:
         store = await self._open_store()
         relays = RelayMap(config.regions, config.relay.region_id if config.relay is not None else None)
         builder = NetmapBuilder(MapSettings(config.base_domain, config.dns, relays))
-        presence = Presence(store, self._hub, self._clock)
+        presence = Presence(store, self._hub, self._hub.publish, self._clock)
         self._stack.push_async_callback(self._drain, store, presence)
         registrar = Registrar(store, config.pools, self._clock, self._metrics)
         polls = Polls(store, self._hub, builder, presence, self._clock, self._metrics)
@@ -124,8 +124,9 @@ class ControlServer:
         upgrades: dict[tuple[str, str], UpgradeHandler] = {
             ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self._metrics).upgrade
         }
-        relay = await self._start_relay(app, upgrades, store)
-        await self._listen(app, upgrades, tls)
+        relay = self._relay(app, upgrades, store)
+        stun = await self._start_stun()
+        await self._listen(app, upgrades, tls, relay, stun)
         if relay is not None:
             # Ends before the listener does: its clients are told that it will be back.
             self._stack.callback(relay.close)
@@ -185,11 +186,10 @@ class ControlServer:
         for part in (nodes, KeysApi(store, clock), RelaysApi(store, relays), status):
             app.add_routes(part.routes())
 
-    async def _start_relay(
+    def _relay(
         self, app: web.Application, upgrades: dict[tuple[str, str], UpgradeHandler], store: Store
     ) -> DerpService | None:
-        relay = self._config.relay
-        if relay is None:
+        if self._config.relay is None:
             return None
 
         async def admit(key: NodePublic, _source: str) -> bool:
@@ -198,22 +198,32 @@ class ControlServer:
         service = DerpService(relay_key(self._config.derp_key_file), admit)
         service.routes(app)
         upgrades.update(service.upgrades())
-        if relay.stun_listen is not None:
-            stun = StunServer(relay.stun_listen.host, relay.stun_listen.port)
-            await stun.start()
-            self._stack.push_async_callback(stun.close)
         return service
+
+    async def _start_stun(self) -> StunServer | None:
+        relay = self._config.relay
+        if relay is None or relay.stun_listen is None:
+            return None
+        stun = StunServer(relay.stun_listen.host, relay.stun_listen.port)
+        await stun.start()
+        self._stack.push_async_callback(stun.close)
+        return stun
 
     async def _listen(
         self,
         app: web.Application,
         upgrades: dict[tuple[str, str], UpgradeHandler],
         tls: ReloadingContext | None,
+        relay: DerpService | None,
+        stun: StunServer | None,
     ) -> None:
         listen: Listen = self._config.listen
         self._listener = Listener(app, upgrades, ssl_context=tls.context if tls is not None else None)
         await self._listener.start(listen.host, listen.port)
         self._stack.push_async_callback(self._listener.close)
+        collector = PortsCollector(self._listener, relay, stun)
+        self._metrics.registry.register(collector)
+        self._stack.callback(self._metrics.registry.unregister, collector)
 
     async def _drain(self, store: Store, presence: Presence) -> None:
         await presence.all_offline()

@@ -16,7 +16,7 @@ from warren_control.errors import InvalidError
 from warren_control.relaymap import check_region
 from warren_control.routes import Prefix
 from warren_runtime.settings import Listen, Problems, Section, from_environment, load_yaml, overlay
-from warren_wire.addresses import CGNAT_V4, ULA_V6
+from warren_wire.addresses import CGNAT_V4, ULA_V6, AddrPort
 from warren_wire.control.messages import DERPNode, DERPRegion, DNSConfig, DNSRecord, Resolver, decode
 from warren_wire.errors import DecodeError
 
@@ -212,7 +212,13 @@ def _tls(root: Section) -> Tls | None:
 def _dns(section: Section, base_domain: str) -> DNSConfig:
     magic = section.boolean("magic", True)
     resolvers = tuple(Resolver(addr=text) for text in section.texts("resolvers"))
+    for resolver in resolvers:
+        if not _is_resolver(resolver.addr):
+            section.problem("resolvers", f"{resolver.addr!r} is not an address, ADDRESS:PORT or https:// URL")
     search = section.texts("search_domains")
+    for domain in search:
+        if not names.is_domain(domain.lower().rstrip(".")):
+            section.problem("search_domains", f"{domain!r} is not a domain")
     records = tuple(_record(record) for record in section.sections("extra_records"))
     section.finish()
     # The mesh's own domain first, or the host would not find short names.
@@ -223,6 +229,19 @@ def _dns(section: Section, base_domain: str) -> DNSConfig:
         domains=domains if magic else domains[1:] or None,
         extra_records=records or None,
     )
+
+
+def _is_resolver(text: str) -> bool:
+    if text.startswith("https://"):
+        return bool(urlsplit(text).hostname)
+    try:
+        ip_address(text)
+    except ValueError:
+        try:
+            AddrPort.parse(text)
+        except DecodeError:
+            return False
+    return True
 
 
 def _record(section: Section) -> DNSRecord:

@@ -98,6 +98,18 @@ class AuthKey:
 
 
 @dataclass(frozen=True, slots=True)
+class NamesOfOthers:
+    """The names in use, seen from a node: its own is free to it."""
+
+    by_name: Mapping[str, int]
+    node: int
+
+    def __contains__(self, name: object) -> bool:
+        owner = self.by_name.get(name) if isinstance(name, str) else None
+        return owner is not None and owner != self.node
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything the server knows at one moment."""
 
@@ -106,6 +118,7 @@ class Snapshot:
     nodes: Mapping[int, Node] = field(default_factory=lambda: MappingProxyType({}))
     by_node_key: Mapping[NodePublic, int] = field(default_factory=lambda: MappingProxyType({}))
     by_machine_key: Mapping[MachinePublic, int] = field(default_factory=lambda: MappingProxyType({}))
+    by_name: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     removed: Mapping[NodePublic, Node] = field(default_factory=lambda: MappingProxyType({}))
     """Deleted nodes by key: what still polls with one is told that it is logged out."""
     keys: Mapping[str, AuthKey] = field(default_factory=lambda: MappingProxyType({}))
@@ -147,8 +160,8 @@ class Snapshot:
                 used.add(node.v6)
         return used
 
-    def names(self, without: int | None = None) -> set[str]:
-        return {node.name for node in self.nodes.values() if node.id != without}
+    def names(self, without: int = 0) -> NamesOfOthers:
+        return NamesOfOthers(self.by_name, without)
 
 
 def offers(nodes: Mapping[int, Node]) -> dict[Prefix, dict[int, bool]]:
@@ -169,21 +182,25 @@ def with_nodes(
     """The snapshot with nodes replaced or moved to the removed ones, and ids whose served routes moved."""
     nodes = dict(snapshot.nodes)
     by_node_key, by_machine = dict(snapshot.by_node_key), dict(snapshot.by_machine_key)
-    removed = dict(snapshot.removed)
+    by_name, removed = dict(snapshot.by_name), dict(snapshot.removed)
+    routers = False
     for node in (*put, *drop):
         old = nodes.pop(node.id, None)
+        routers |= bool(node.advertised_routes) or (old is not None and bool(old.advertised_routes))
         if old is not None:
+            by_name.pop(old.name, None)
             by_node_key.pop(old.node_key, None)
             by_machine.pop(old.machine_key, None)
     for node in put:
         nodes[node.id] = node
         by_node_key[node.node_key] = node.id
         by_machine[node.machine_key] = node.id
+        by_name[node.name] = node.id
         removed.pop(node.node_key, None)
     for node in drop:
         removed[node.node_key] = node
-    elected = routes.elect(offers(nodes), snapshot.primaries)
     before = snapshot.primaries
+    elected = routes.elect(offers(nodes), before) if routers else before
     moved = {
         owner
         for prefix in elected.keys() | before.keys()
@@ -198,8 +215,9 @@ def with_nodes(
         nodes=MappingProxyType(nodes),
         by_node_key=MappingProxyType(by_node_key),
         by_machine_key=MappingProxyType(by_machine),
+        by_name=MappingProxyType(by_name),
         removed=MappingProxyType(removed),
-        primaries=MappingProxyType(elected),
+        primaries=MappingProxyType(dict(elected)) if moved else before,
     )
     return following, frozenset(moved)
 

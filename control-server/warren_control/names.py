@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Container
 from typing import Final
 
 from warren_control.errors import InvalidError
@@ -24,7 +24,7 @@ def label_from(hostname: str) -> str:
     return FALLBACK if label in _MEANINGLESS else label
 
 
-def unique_label(wanted: str, taken: Collection[str]) -> str:
+def unique_label(wanted: str, taken: Container[str]) -> str:
     """`wanted`, or `wanted-1`, `wanted-2`, … when it is taken."""
     if wanted not in taken:
         return wanted

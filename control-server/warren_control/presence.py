@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from warren_control.changes import whole_and_self
+from warren_control.changes import Change, whole_and_self
 from warren_control.hub import Hub
 from warren_control.model import Node
 from warren_control.store import Store
@@ -28,9 +28,16 @@ EPHEMERAL_INACTIVITY: Final = timedelta(seconds=120)
 class Presence:
     """Knows who left when; tells the store what follows from it."""
 
-    def __init__(self, store: Store, hub: Hub, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        hub: Hub,
+        publish: Callable[[Change], None],
+        clock: Callable[[], datetime],
+    ) -> None:
         self._store = store
         self._hub = hub
+        self._publish = publish
         self._clock = clock
         self._left: dict[int, datetime] = {}
         self._started = clock()
@@ -85,7 +92,7 @@ class Presence:
         ]
         if due:
             # Stock clients act on an expiry ten seconds late by themselves, and at once when told again.
-            self._hub.publish(whole_and_self(*due))
+            self._publish(whole_and_self(*due))
 
 
 def idle_ephemeral(store: Store, hub: Hub, started: datetime, now: datetime) -> list[Node]:

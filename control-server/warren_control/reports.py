@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Container
 
 from warren_control import hosts, names, routes
 from warren_control.model import AuthKey, Node
 from warren_wire.control.messages import Hostinfo, MapRequest, NetInfo
 
 
-def after_lite_update(node: Node, request: MapRequest, key: AuthKey | None, taken: Collection[str]) -> Node:
+def after_lite_update(node: Node, request: MapRequest, key: AuthKey | None, taken: Container[str]) -> Node:
     """The record after an update: what the request does not carry stays as it was."""
     node = dataclasses.replace(
         node,
@@ -24,7 +24,7 @@ def after_lite_update(node: Node, request: MapRequest, key: AuthKey | None, take
     return node if request.hostinfo is None else with_hostinfo(node, request.hostinfo, key, taken)
 
 
-def after_poll(node: Node, request: MapRequest, key: AuthKey | None, taken: Collection[str]) -> Node:
+def after_poll(node: Node, request: MapRequest, key: AuthKey | None, taken: Container[str]) -> Node:
     """The record after a poll, whose report counts only where this process has none.
 
     A client that reconnects after a restart of the server sends its poll only, and no update until
@@ -46,7 +46,7 @@ def after_poll(node: Node, request: MapRequest, key: AuthKey | None, taken: Coll
     return filled
 
 
-def with_hostinfo(node: Node, hostinfo: Hostinfo, key: AuthKey | None, taken: Collection[str]) -> Node:
+def with_hostinfo(node: Node, hostinfo: Hostinfo, key: AuthKey | None, taken: Container[str]) -> Node:
     """The record with another Hostinfo and everything that follows from it: name, routes, home relay."""
     net_info: NetInfo | None = hosts.usable_net_info(hostinfo.net_info, node.net_info)
     usable = hosts.usable_hostinfo(hostinfo)
@@ -71,7 +71,7 @@ def approve(
     return routes.ordered(frozenset(approved) | added)
 
 
-def _name(node: Node, hostinfo: Hostinfo, taken: Collection[str]) -> str:
+def _name(node: Node, hostinfo: Hostinfo, taken: Container[str]) -> str:
     if node.name_pinned or not hostinfo.hostname:
         return node.name
     wanted = names.label_from(hostinfo.hostname)

@@ -13,7 +13,7 @@ from warren_control.changes import Change
 from warren_control.differences import worth_storing
 from warren_control.hub import Hub, MapStream
 from warren_control.metrics import ControlMetrics, MapMessage
-from warren_control.model import AuthKey, Node, Snapshot
+from warren_control.model import AuthKey, NamesOfOthers, Node, Snapshot
 from warren_control.netmap import NetmapBuilder
 from warren_control.presence import Presence
 from warren_control.reports import after_lite_update, after_poll
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS: Final = 50.0
 KEEP_ALIVE_JITTER_SECONDS: Final = 9.0
 
-Report = Callable[[Node, MapRequest, AuthKey | None, set[str]], Node]
+Report = Callable[[Node, MapRequest, AuthKey | None, NamesOfOthers], Node]
 
 
 class Polls:

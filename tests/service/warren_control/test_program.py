@@ -134,3 +134,22 @@ async def test_a_taken_port_is_named(tmp_path: Path, pair: Pair) -> None:
         result = await asyncio.to_thread(program.run, "serve")
     assert result.returncode == 2
     assert "in use" in result.stderr
+
+
+async def test_faults_at_the_port_are_counted(tmp_path: Path, pair: Pair) -> None:
+    program = Program(tmp_path, pair)
+    await program.start()
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", program.port, ssl=client_context(pair.certificate)
+    )
+    writer.write(b"\x00nonsense\r\n\r\n")
+    assert b" 400 " in await reader.read()
+    writer.close()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{program.health}/metrics") as response,
+    ):
+        text = await response.text()
+    assert 'warren_control_connection_faults_total{reason="malformed"} 1.0' in text
+    assert "warren_control_relay_clients 0.0" in text
+    assert await program.end(signal.SIGTERM) == 0
