@@ -70,8 +70,7 @@ class MeshOfTwo:
         return member.cluster.kubectl(*args, timeout=timeout)
 
     def install(self, member: Member) -> None:
-        """Images onto the node, as a registry would bring them, then the chart."""
-        member.cluster.load_image(self.world.images.archive)
+        """The operator, by its chart."""
         chart = checkout() / "charts" / "warren"
         command = [
             *("install", "warren", str(chart), "--namespace", NAMESPACE, "--create-namespace", "--wait"),

@@ -102,14 +102,18 @@ class World:
             # Registered before the start: one may fail while the other is half up.
             self._stack.callback(each.stop)
         with ThreadPoolExecutor(len(clusters)) as pool:
-            list(pool.map(Cluster.start, clusters))
-        for each in clusters:
-            each.node_exec(
-                str(self.toolbox.path("ctr")),
-                *("--address=/run/containerd/containerd.sock", "--namespace=k8s.io"),
-                *("images", "tag", "--force", self.images.reference("web"), BUSYBOX),
-            )
+            list(pool.map(self._start, clusters))
         return clusters[0], clusters[1]
+
+    def _start(self, each: Cluster) -> None:
+        each.start()
+        # As a registry would bring them, in one go: the images share most of their layers.
+        each.load_image(self.images.archive)
+        each.node_exec(
+            str(self.toolbox.path("ctr")),
+            *("--address=/run/containerd/containerd.sock", "--namespace=k8s.io"),
+            *("images", "tag", "--force", self.images.reference("web"), BUSYBOX),
+        )
 
     def _cluster(self, name: str) -> Cluster:
         pods, services = RANGES[name]
