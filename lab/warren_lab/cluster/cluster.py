@@ -25,6 +25,7 @@ from warren_lab.cluster.node import Node
 from warren_lab.cluster.spec import ClusterError, ClusterSpec
 
 Say = Callable[[str], None]
+CGROUP_PREFIX = "warren-lab-"
 
 
 class Programs(Protocol):
@@ -138,7 +139,7 @@ class Cluster:
 
     def node_exec(self, *argv: str, input: str | None = None, timeout: float = 60) -> str:  # noqa: A002
         """Standard output of a command run on the node, as its root."""
-        return _output(self._node.inside(argv), None, input, timeout)
+        return _output(self._node.inside(argv), argv, None, input, timeout)
 
     def node_command(self, *argv: str) -> list[str]:
         """The command line that runs ``argv`` on the node, for callers that run it themselves."""
@@ -238,7 +239,7 @@ class Cluster:
         return ("nsenter", f"--net=/run/netns/{self.spec.namespace}", "--")
 
     def _run(self, command: Sequence[str], text: str | None, timeout: float) -> str:
-        return _output([*self._in_namespace(), *command], self.environment(), text, timeout)
+        return _output([*self._in_namespace(), *command], command, self.environment(), text, timeout)
 
 
 class _Loading:
@@ -267,7 +268,7 @@ class _Loading:
 
 def cgroup_name(run_dir: Path) -> str:
     """A group of its own for each cluster of each run: ``warren-lab-<pid>-<name>``."""
-    return f"warren-lab-{run_dir.parent.name}-{run_dir.name}"
+    return f"{CGROUP_PREFIX}{run_dir.parent.name}-{run_dir.name}"
 
 
 def clear_namespace(namespace: str) -> None:
@@ -284,9 +285,13 @@ def clear_namespace(namespace: str) -> None:
 
 
 def _output(
-    command: Sequence[str], environment: dict[str, str] | None, text: str | None, timeout: float
+    command: Sequence[str],
+    meant: Sequence[str],
+    environment: dict[str, str] | None,
+    text: str | None,
+    timeout: float,
 ) -> str:
-    shown = " ".join(command[command.index("--") + 1 :] if "--" in command else command)[:300]
+    shown = " ".join((Path(meant[0]).name, *meant[1:]))[:300]
     try:
         done = subprocess.run(
             command,

@@ -43,6 +43,16 @@ class Layout:
         return self.root / "node.pid"
 
     @property
+    def owner(self) -> Path:
+        """Process id and start time of the process whose end frees the cluster for a sweep."""
+        return self.root / "owner"
+
+    @property
+    def kept(self) -> Path:
+        """There if the cluster is to outlive its owner."""
+        return self.root / "kept"
+
+    @property
     def plan(self) -> Path:
         """What the node's first process is told."""
         return self.root / "node.json"

@@ -23,6 +23,7 @@ from warren_lab.cluster import cgroups
 from warren_lab.cluster.components import PATH, Component
 from warren_lab.cluster.layout import BOUND, OVERLAID, Layout
 from warren_lab.cluster.spec import ClusterError
+from warren_lab.process import start_time
 
 _INIT: Final = Path(__file__).with_name("node_init.py")
 
@@ -89,6 +90,7 @@ class Node:
     def detach(self) -> None:
         """Let the node outlive this process; a later sweep or stop ends it."""
         self._command({"detach": True})
+        self.layout.kept.touch()
 
     def inside(self, argv: Sequence[str]) -> list[str]:
         """The command line that runs ``argv`` in the node."""
@@ -127,6 +129,7 @@ class Node:
     ) -> None:
         layout = self.layout
         layout.root.mkdir(parents=True, mode=0o755)
+        layout.owner.write_text(f"{os.getpid()} {start_time(os.getpid())}\n")
         folders = [layout.logs, layout.client, *(layout.bound(folder) for folder in BOUND)]
         for folder in OVERLAID:
             folders += [layout.upper(folder), layout.work(folder)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 from warren_lab.cluster import cgroups
-from warren_lab.cluster.cluster import cgroup_name
+from warren_lab.cluster.cluster import CGROUP_PREFIX, cgroup_name
 from warren_lab.cluster.layout import Layout
 from warren_lab.cluster.node import end_node
+from warren_lab.process import start_time
 
 
 def runs_root() -> Path:
@@ -30,20 +32,34 @@ def finish_run(pid: int | None = None) -> None:
         runs_root().rmdir()
 
 
-def sweep() -> list[str]:
-    """Remove clusters of runs whose process is gone; returns what was removed, as ``pid/name``."""
+def sweep(*, kept: bool = True) -> list[str]:
+    """Remove clusters whose process is gone; returns what was removed, as ``pid/name``.
+
+    With ``kept=False`` those stay that were kept on purpose.
+    """
     removed = []
     root = runs_root()
-    for run in sorted(root.iterdir()) if root.is_dir() else []:
-        if not run.name.isdigit() or Path("/proc", run.name).exists():
-            continue
-        removed += [end_cluster(folder) for folder in sorted(run.iterdir())]
+    for run in sorted(root.glob("[0-9]*")) if root.is_dir() else []:
+        removed += [
+            end_cluster(folder)
+            for folder in sorted(run.iterdir())
+            if _is_abandoned(Layout(folder)) and (kept or not Layout(folder).kept.exists())
+        ]
         finish_run(int(run.name))
-    for group in sorted(cgroups.matching("warren-lab-")):
-        pid = group.removeprefix("warren-lab-").split("-", 1)[0]
-        if pid.isdigit() and not Path("/proc", pid).exists():
+    for group in sorted(cgroups.matching(CGROUP_PREFIX)):
+        pid, _, name = group.removeprefix(CGROUP_PREFIX).partition("-")
+        if pid.isdigit() and not cluster_dir(name, int(pid)).exists():
             cgroups.remove(group)
     return removed
+
+
+def _is_abandoned(layout: Layout) -> bool:
+    try:
+        pid, began = layout.owner.read_text().split()
+    except (FileNotFoundError, ValueError):
+        # Without its first file it never got further than making folders, unless it is just doing so.
+        return time.time() - layout.root.stat().st_mtime > 10
+    return str(start_time(int(pid))) != began
 
 
 def end_cluster(folder: Path) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from warren_lab.images import archive, base, recipes, wheels
-from warren_lab.images.recipes import PRODUCTS, SMALL, Product
+from warren_lab.images.recipes import PRODUCTS, SMALL, Product, Small
 from warren_lab.images.store import Build, ImageError, Store
 
 Say = Callable[[str], None]
@@ -174,21 +174,24 @@ class _Work:
 
     def wireguard(self) -> str:
         """An image that holds the userspace WireGuard where the agent's Containerfile looks for it."""
-        program = self.toolbox.path("wireguard")
-        containerfile = "FROM scratch\nCOPY program /out/wireguard\n"
-        tag = recipes.tag("wireguard", recipes.fingerprint([program.read_bytes(), containerfile]))
+        recipe = SMALL["wireguard"]
+        program = self.static(recipe.program)
+        tag = self.small_tag(recipe, program)
         if not self.store.exists(tag):
-            self.build_single(tag, program, containerfile)
+            self.build_single(tag, program, recipe.containerfile)
         return tag
 
     def small(self, name: str) -> tuple[str, Path]:
         """An image of one static program."""
         recipe = SMALL[name]
         program = self.static(recipe.program)
-        reference = recipes.tag(name, recipes.fingerprint([program.read_bytes(), recipe.containerfile]))
+        reference = self.small_tag(recipe, program)
         return reference, self.exported(
             name, reference, lambda: self.build_single(reference, program, recipe.containerfile)
         )
+
+    def small_tag(self, recipe: Small, program: Path) -> str:
+        return recipes.tag(recipe.name, recipes.fingerprint([program.read_bytes(), recipe.containerfile]))
 
     def static(self, name: str) -> Path:
         if name != "busybox":

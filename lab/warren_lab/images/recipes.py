@@ -63,6 +63,8 @@ SMALL: Final = {
             'FROM scratch\nCOPY program /bin/busybox\nENTRYPOINT ["/bin/busybox", "sleep", "2147483647"]\n',
         ),
         Small("coredns", "coredns", 'FROM scratch\nCOPY program /coredns\nENTRYPOINT ["/coredns"]\n'),
+        # The agent's Containerfile takes the program from here.
+        Small("wireguard", "wireguard", "FROM scratch\nCOPY program /out/wireguard\n"),
         # For tests and the demo: serves /www, has a shell, wget and nc.
         Small(
             "web",
