@@ -207,9 +207,9 @@ class MeshOfTwo:
     ) -> str:
         """The page at an address, asked for by the member's client pod."""
         url = f"http://{address}:{port}/cgi-bin/source"
-        return self.kubectl(
-            member, "exec", "client", "--", "wget", "-q", "-T", str(timeout_seconds), "-O", "-", url
-        )
+        # Debian 12's static busybox crashes in `wget -T`.
+        fetch = ("timeout", str(timeout_seconds), "wget", "-q", "-O", "-", url)
+        return self.kubectl(member, "exec", "client", "--", *fetch)
 
     def agent_status(self, member: Member) -> dict[str, Any]:
         """`warren-agent status` on the member's node."""
