@@ -72,7 +72,7 @@ def load(state_dir: Path) -> Keys | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StateError(f"cannot read {path}: {error.strerror}") from error
+        raise StateError(f"cannot read {path}: {error.strerror}; check state_dir") from error
     return _parse(path, data)
 
 

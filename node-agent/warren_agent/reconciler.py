@@ -81,7 +81,8 @@ class Reconciler:
                 self._keys.node, self._config.listen_port, self._config.mark.value
             )
         except WireGuardError as error:
-            raise SetupError(str(error)) from error
+            port = self._config.listen_port
+            raise SetupError(f"{error}; if UDP port {port} is taken, set listen_port to another") from error
         self._index = link_index(self._config.interface)
         self._poke_next = new and was_known
         return new

@@ -1,4 +1,4 @@
-"""What a test needs of the machine. One that cannot have it says what is missing; in CI that fails the run."""
+"""What a test needs of the machine. One that cannot have it says what is missing; in CI that is a failure."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,5 +230,6 @@ class UapiWireGuard:
             else:
                 lines.append(line)
         if errno != 0:
-            raise WireGuardError(f"WireGuard at {self._path} refused a request (errno {errno})")
+            reason = "it does not say why" if errno is None else os.strerror(abs(errno))
+            raise WireGuardError(f"WireGuard at {self._path} refused a request: {reason}")
         return lines
