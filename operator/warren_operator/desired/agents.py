@@ -96,9 +96,7 @@ def cleanup_daemon_set(mesh: Mesh, images: Images) -> Manifest:
         "image": mesh.image_agent or images.agent,
         "imagePullPolicy": images.pull_policy,
         "command": ["/bin/sh", "-ec"],
-        "args": [
-            'warren-agent cleanup; rm -rf "$WARREN_AGENT_STATE_DIR"; : >/run/warren/cleaned; exec sleep 86400'
-        ],
+        "args": ["warren-agent cleanup --purge; : >/run/warren/cleaned; exec sleep 86400"],
         "env": [{"name": name, "value": value} for name, value in settings.items()],
         "securityContext": network_container(),
         "resources": requests("10m", "32Mi"),
