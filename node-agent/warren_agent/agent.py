@@ -31,7 +31,7 @@ from warren_wire.keys import NodePublic
 
 logger = logging.getLogger(__name__)
 
-CACHE_SECONDS: Final = 5.0
+CACHE_SECONDS: Final = 2.0
 """The map is written at most this often."""
 
 
