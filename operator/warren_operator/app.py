@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import assert_never
+from typing import Any, assert_never, cast
 
 import kopf
 
@@ -19,6 +19,7 @@ from warren_operator.reconcile.context import Context
 from warren_operator.reconcile.members import look_at_members
 from warren_operator.reconcile.mesh import look_at_mesh
 from warren_operator.reconcile.relay import look_at_relay
+from warren_operator.naming import FIELD_MANAGER
 from warren_operator.settings import kopf_settings
 from warren_operator.watcher import Watcher
 from warren_operator.workqueue import WorkQueue
@@ -76,6 +77,8 @@ class Operator:
             registry=handlers.registry(self.poke),
             settings=kopf_settings(),
             standalone=True,
+            # Else kopf asks for the user's name, and a container's user id has none. The type is private.
+            identity=cast(Any, FIELD_MANAGER),
             clusterwide=not self._config.namespaces,
             namespaces=self._config.namespaces,
             ready_flag=self._listening,
