@@ -47,7 +47,7 @@ KUBERNETES: Final = Family(
         name: f"k8s.io/kubernetes/cmd/{name}"
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
     },
-    seconds=260,
+    seconds=210,
     # Unstamped programs say v0.0.0, and version checks between them then fail.
     stamps=(
         "k8s.io/component-base/version.gitVersion={tag}",
@@ -95,7 +95,7 @@ TAILSCALE: Final = Family(
     name="tailscale",
     module="tailscale.com",
     programs={name: f"tailscale.com/cmd/{name}" for name in ("tailscaled", "tailscale", "derper")},
-    seconds=255,
+    seconds=180,
     stamps=("tailscale.com/version.shortStamp={number}", "tailscale.com/version.longStamp={number}"),
 )
 HEADSCALE: Final = Family(
