@@ -73,12 +73,15 @@ class MeshOfTwo:
         """The operator, by its chart."""
         chart = checkout() / "charts" / "warren"
         command = [
-            *("install", "warren", str(chart), "--namespace", NAMESPACE, "--create-namespace", "--wait"),
-            *self.image_values(),
+            *("install", "warren", str(chart), "--namespace", NAMESPACE, "--create-namespace"),
+            *("--wait", "--timeout=90s", *self.image_values()),
         ]
-        shown = ["install", "warren", "charts/warren", *command[3:7], "--wait", "--set", "images.…"]
-        self._show(member.name, ["helm", *shown])
-        member.cluster.helm(*command)
+        shown = [part if part != str(chart) else "charts/warren" for part in command if "images." not in part]
+        self._show(member.name, ["helm", *(part for part in shown if part != "--set"), "--set", "images.…"])
+        try:
+            member.cluster.helm(*command)
+        except ClusterError as error:
+            raise LabError(f"{error}\n{self.explain(member)}") from error
 
     def image_values(self) -> list[str]:
         """Chart values that name the lab's own images."""
