@@ -1,4 +1,4 @@
-"""The base of the product's images for the lab: the packages of ``images/base``, by mmdebstrap.
+"""The Debian below the product's images in the lab: the packages of ``images/base``, by mmdebstrap.
 
 Knows Debian; not what is built on it.
 """
@@ -28,12 +28,26 @@ _OPTIONS: Final = (
 )
 
 
-def fingerprint(repository: Path) -> str:
+CONTAINERFILE: Final = "images/base/Containerfile"
+_INPUTS: Final = (
+    CONTAINERFILE,
+    "images/base/install-requirements",
+    recipes.requirements(recipes.COMMON),
+)
+
+
+def root_fingerprint(repository: Path) -> str:
     """Changes with the package list and with how the root is made."""
     return recipes.fingerprint([SUITE, *_OPTIONS, (repository / PACKAGES).read_bytes()])
 
 
-def build(store: Store, repository: Path, tag: str, scratch: Path) -> None:
+def fingerprint(repository: Path) -> str:
+    """Changes with anything below the products' own requirements."""
+    files = [(repository / path).read_bytes() for path in _INPUTS]
+    return recipes.fingerprint([root_fingerprint(repository), *files])
+
+
+def build_root(store: Store, repository: Path, tag: str, scratch: Path) -> None:
     """Make the root file system and put it into the store."""
     program = shutil.which("mmdebstrap")
     if program is None:
@@ -48,7 +62,7 @@ def build(store: Store, repository: Path, tag: str, scratch: Path) -> None:
     )
     if done.returncode != 0:
         last = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise ImageError(f"mmdebstrap could not make the base of the images: {last}")
+        raise ImageError(f"mmdebstrap could not make the root of the images: {last}")
     containerfile = scratch / "Containerfile"
     containerfile.write_text('FROM scratch\nADD root.tar /\nCMD ["python3"]\n')
     store.build(Build(tag=tag, context=scratch, containerfile=containerfile))

@@ -18,11 +18,12 @@ from typing import Final, Protocol
 
 from warren_lab.images import archive, base, recipes, wheels
 from warren_lab.images.recipes import PRODUCTS, SMALL, Product, Small
+from warren_lab.images.retention import Retention
 from warren_lab.images.store import Build, ImageError, Store
 
 Say = Callable[[str], None]
 KEPT: Final = 3
-"""Of one image, so many versions stay in the cache: two checkouts and a try."""
+"""Of one image or bundle, so many versions stay in the cache: two checkouts and a try."""
 
 
 class Programs(Protocol):
@@ -79,7 +80,7 @@ def ensure(
         raise ImageError(f"no image is called {', '.join(unknown)}")
     work = _Work(repository or checkout(), cache or cache_root(), toolbox, say)
     work.cache.mkdir(parents=True, exist_ok=True)
-    with _locked(work.cache / "lock"):
+    with _locked(work.cache / "lock", lambda: say("images: waiting for another build")):
         return work.images(names)
 
 
@@ -106,7 +107,8 @@ class _Work:
         bundle = self.archive_path("bundle", recipes.fingerprint(references.values()))
         if not bundle.exists():
             archive.merge(list(archives.values()), bundle)
-        self.used(bundle)
+        for old in Retention(self.cache / "used", KEPT).use("bundle", bundle.stem):
+            self.archive_path("bundle", old).unlink(missing_ok=True)
         return Images(bundle, references, archives)
 
     def product(self, product: Product) -> tuple[str, Path]:
@@ -123,7 +125,7 @@ class _Work:
 
     def build_product(self, product: Product, runtime_print: str, reference: str) -> None:
         runtime = recipes.tag(f"{product.name}-runtime", runtime_print)
-        if not self.store.exists(runtime):
+        if not self.present(runtime):
             self.build_runtime(product, runtime)
         with self.step(f"{product.name}: copying its sources"):
             self.store.build(
@@ -137,47 +139,62 @@ class _Work:
 
     def build_runtime(self, product: Product, tag: str) -> None:
         """Everything below the sources: it changes only with the requirements and the Containerfile."""
-        requirements = self.repository / product.requirements
-        folder = self.cache / "wheels" / f"{product.name}-{recipes.fingerprint([requirements.read_bytes()])}"
-        if not folder.exists():
-            with self.step(f"{product.name}: fetching its wheels"):
-                wheels.download(requirements, folder)
-        arguments = {
-            "BASE": self.base(),
-            "PIP_ARGS": "--quiet --no-index --find-links=/wheels --root-user-action=ignore",
-            "PIP_PATH": "/lent",
-        }
+        arguments = {"BASE": self.base()}
         if product.name == "agent":
             arguments["WIREGUARD"] = self.wireguard()
-        with self.step(f"{product.name}: installing its requirements"):
+        self.build_with_wheels(tag, product.name, product.containerfile, "runtime", arguments)
+
+    def base(self) -> str:
+        """What all products stand on."""
+        tag = recipes.tag("base", base.fingerprint(self.repository))
+        if not self.present(tag):
+            arguments = {"DEBIAN": self.root()}
+            self.build_with_wheels(tag, recipes.COMMON, base.CONTAINERFILE, None, arguments)
+        return tag
+
+    def root(self) -> str:
+        """A Debian that has the base's packages."""
+        tag = recipes.tag("root", base.root_fingerprint(self.repository))
+        if not self.present(tag):
+            with (
+                self.step("root: Debian with Python, about 30 s"),
+                tempfile.TemporaryDirectory(dir=self.cache) as scratch,
+            ):
+                base.build_root(self.store, self.repository, tag, Path(scratch))
+        return tag
+
+    def build_with_wheels(
+        self, tag: str, lock: str, containerfile: str, target: str | None, arguments: Mapping[str, str]
+    ) -> None:
+        """Build what installs the requirements of one lock, without a network."""
+        requirements = self.repository / recipes.requirements(lock)
+        name = tag.rpartition("/")[2].partition(":")[0]
+        folder = self.cache / "wheels" / f"{lock}-{recipes.fingerprint([requirements.read_bytes()])}"
+        if not folder.exists():
+            with self.step(f"{name}: fetching its wheels"):
+                wheels.download(requirements, folder)
+            for old in folder.parent.glob(f"{lock}-*"):
+                if old != folder:
+                    shutil.rmtree(old)
+        pip = {"PIP_ARGS": "--quiet --no-index --find-links=/lent/wheels", "PIP_PATH": "/lent/pip"}
+        with self.step(f"{name}: installing its requirements"):
             self.store.build(
                 Build(
                     tag=tag,
                     context=self.repository,
-                    containerfile=self.repository / product.containerfile,
-                    target="runtime",
-                    arguments=arguments,
-                    mounts={folder: "/wheels", wheels.pip_package(): "/lent/pip"},
+                    containerfile=self.repository / containerfile,
+                    target=target,
+                    arguments={**arguments, **pip},
+                    mounts={folder: "/lent/wheels", wheels.pip_package(): "/lent/pip/pip"},
                 )
             )
-
-    def base(self) -> str:
-        """The root file system all products stand on."""
-        tag = recipes.tag("base", base.fingerprint(self.repository))
-        if not self.store.exists(tag):
-            with (
-                self.step("base: Debian with Python, about 30 s"),
-                tempfile.TemporaryDirectory(dir=self.cache) as scratch,
-            ):
-                base.build(self.store, self.repository, tag, Path(scratch))
-        return tag
 
     def wireguard(self) -> str:
         """An image that holds the userspace WireGuard where the agent's Containerfile looks for it."""
         recipe = SMALL["wireguard"]
         program = self.static(recipe.program)
         tag = self.small_tag(recipe, program)
-        if not self.store.exists(tag):
+        if not self.present(tag):
             self.build_single(tag, program, recipe.containerfile)
         return tag
 
@@ -213,11 +230,15 @@ class _Work:
     def exported(self, name: str, reference: str, build: Callable[[], None]) -> Path:
         path = self.archive_path(name, reference.rpartition(":")[2])
         if not path.exists():
-            if not self.store.exists(reference):
+            if not self.present(reference):
                 build()
             with self.step(f"{name}: writing its archive"):
                 self.store.export(reference, path)
-        self.used(path)
+            # The store still has the older ones; their archives would only fill the disk.
+            for old in path.parent.glob("*.tar"):
+                if old != path:
+                    old.unlink()
+        self.used(reference)
         return path
 
     def archive_path(self, name: str, fingerprint: str) -> Path:
@@ -225,14 +246,15 @@ class _Work:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{fingerprint}.tar"
 
-    def used(self, path: Path) -> None:
-        """Mark an archive as wanted and drop the ones nobody wanted lately, with their images."""
-        path.touch()
-        by_age = sorted(path.parent.glob("*.tar"), key=lambda found: -found.stat().st_mtime)
-        for old in by_age[KEPT:]:
-            old.unlink()
-            if path.parent.name != "bundle":
-                self.store.remove(recipes.tag(path.parent.name, old.stem))
+    def present(self, tag: str) -> bool:
+        """Whether the store has an image; notes its use."""
+        return self.used(tag) if self.store.exists(tag) else False
+
+    def used(self, tag: str) -> bool:
+        name, _, version = tag.partition("/")[2].partition(":")
+        stale = Retention(self.cache / "used", KEPT).use(name, version)
+        self.store.remove(*(f"{recipes.REGISTRY}/{name}:{old}" for old in stale))
+        return True
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
@@ -244,8 +266,12 @@ class _Work:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """One build at a time: the store is shared by all checkouts of a user."""
     with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -30,7 +30,7 @@ class Product:
 
     @property
     def requirements(self) -> str:
-        return f"requirements/{self.name}.txt"
+        return requirements(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,14 @@ class Small:
     program: str
     containerfile: str
 
+
+def requirements(name: str) -> str:
+    """The lock of one component's dependencies."""
+    return f"requirements/{name}.txt"
+
+
+COMMON: Final = "relay"
+"""The component whose lock holds just what all need; the base image installs it."""
 
 _SHARED: Final = ("wire/warren_wire", "runtime/warren_runtime")
 
@@ -83,7 +91,7 @@ SYSTEM: Final = ("pause", "coredns", "web")
 
 def tag(name: str, fingerprint: str) -> str:
     """The reference of an image; products carry the project's name."""
-    full = f"warren-{name}" if name in PRODUCTS or name in ("base", "wireguard") else name
+    full = name if name in SMALL and name != "wireguard" else f"warren-{name}"
     return f"{REGISTRY}/{full}:{fingerprint}"
 
 

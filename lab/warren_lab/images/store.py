@@ -95,7 +95,8 @@ class Store:
         with self.log.open("a") as log:
             log.write(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}\n")
         if done.returncode != 0:
-            last = "\n".join(done.stderr.strip().splitlines()[-5:])
+            # What a step printed itself is on standard output, between buildah's own lines.
+            last = "\n".join([*done.stdout.strip().splitlines()[-5:], *done.stderr.strip().splitlines()[-3:]])
             raise ImageError(f"buildah {arguments[0]} failed: {last}\nmore in {self.log}")
         return done.stdout
 

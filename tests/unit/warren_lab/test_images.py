@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from warren_lab.images import PRODUCTS, ImageError, archive, base, build, ensure, recipes, wheels
+from warren_lab.images.retention import Retention
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -31,7 +33,7 @@ def test_each_containerfile_copies_only_its_own_packages(name: str) -> None:
         line.split()[1] for line in text.splitlines() if line.startswith("COPY ") and "/app/src/" in line
     }
     assert copied == set(product.sources)
-    assert f"COPY {product.requirements} " in text
+    assert (f"COPY {product.requirements} " in text) == (name != recipes.COMMON)
     assert f'ENTRYPOINT ["warren-{name}"]' in text
 
 
@@ -79,6 +81,17 @@ def test_merged_archives_hold_each_layer_once(tmp_path: Path) -> None:
     assert tags == [["localhost/first:1"], ["localhost/second:1"]]
     assert sorted(names) == sorted(set(names))
     assert {"base.tar", "first-layer.tar", "second-layer.tar"} <= set(names)
+
+
+def test_the_versions_used_last_are_kept(tmp_path: Path) -> None:
+    retention = Retention(tmp_path, kept=2)
+    assert retention.use("relay", "one") == []
+    os.utime(tmp_path / "relay" / "one", (1, 1))
+    assert retention.use("relay", "two") == []
+    os.utime(tmp_path / "relay" / "two", (2, 2))
+    assert retention.use("relay", "three") == ["one"]
+    assert retention.use("relay", "two") == []
+    assert retention.use("agent", "one") == []
 
 
 def test_an_unknown_image_is_refused_before_anything_is_built(tmp_path: Path) -> None:
