@@ -25,6 +25,9 @@ from warren_wire.keys import DiscoPrivate, DiscoPublic, NodePublic
 RELAY_ADDRESS: Final = IPv4Address("127.3.3.40")
 """The address that stands for a relay in pongs; the port is the region."""
 
+MIN_TIMER_SECONDS: Final = 0.005
+"""No peer is looked at more often than this by its timer, whatever it asks for."""
+
 MAX_REMEMBERED_PINGS: Final = 4096
 """Pings already answered; the same one seen twice is the copy of a raw socket."""
 
@@ -80,7 +83,8 @@ class PathMachine:
         for key in self._deadlines.pop_due(now):
             path = self._peers[key]
             path.handle_timeout(now)
-            self._rearm(path, now)
+            deadline = path.next_timeout(now)
+            self._deadlines.set(key, None if deadline is None else max(deadline, now + MIN_TIMER_SECONDS))
 
     # What we know of ourselves and of the peers
 

@@ -84,6 +84,7 @@ class PeerPath:
         self._heartbeat_at: float | None = None
         self._burst_began = now - CALLED_BURST_SECONDS
         self._burst_calls = True
+        self._search_began = now
         self._burst_index = len(BURST_SECONDS)
         self._sweep_at: float | None = None
         self._swept_at: float | None = None
@@ -256,7 +257,8 @@ class PeerPath:
         return min(known) if known else None
 
     def is_active(self, now: float) -> bool:
-        return self._active_at is not None and now - self._active_at < SESSION_ACTIVE_SECONDS
+        # Written like the deadline in `next_timeout`: both must round to the same instant.
+        return self._active_at is not None and now < self._active_at + SESSION_ACTIVE_SECONDS
 
     def wanted(self) -> AddrPort | None:
         """Where WireGuard should send: the trusted address, or None for the loopback endpoint."""
@@ -356,6 +358,8 @@ class PeerPath:
     def _start_burst(self, now: float, *, calls: bool = True) -> None:
         self._burst_began = now
         self._burst_calls = calls
+        if calls:
+            self._search_began = now
         self._burst_index = 0
         self._sweep_at = now
 
@@ -373,7 +377,7 @@ class PeerPath:
         if self._burst_index < len(BURST_SECONDS):
             self._sweep_at = max(self._burst_began + BURST_SECONDS[self._burst_index], now + PROBE_SECONDS)
         else:
-            eager = now - self._burst_began < EAGER_FOR_SECONDS
+            eager = now - self._search_began < EAGER_FOR_SECONDS
             self._sweep_at = now + (EAGER_SWEEP_SECONDS if eager else SWEEP_SECONDS)
 
     def _sweep(self, now: float, *, call: bool) -> None:
