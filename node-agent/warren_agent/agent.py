@@ -91,6 +91,7 @@ class Agent:
         self._members: tuple[Member, ...] = ()
         self._registered = self._netmap is not None
         self._local: LocalState | None = None
+        self._prepared = False
         self._cache_due = asyncio.Event()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -106,9 +107,6 @@ class Agent:
             await api.close()
 
     async def _serve(self) -> None:
-        await self._reconciler.prepare(was_known=self._netmap is not None)
-        if self._netmap is not None:
-            self._use(self._netmap)
         health = None
         if self._config.health_listen is not None:
             try:
@@ -117,6 +115,11 @@ class Agent:
                 where = f"cannot listen at {self._config.health_listen}: {error.strerror}"
                 raise SetupError(f"{where}; set health_listen to another port, or 'off'") from error
         try:
+            # Health answers first: another container's WireGuard may take its time.
+            await self._reconciler.prepare(was_known=self._netmap is not None)
+            self._prepared = True
+            if self._netmap is not None:
+                self._use(self._netmap)
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(supervise(name, run), name=name) for name, run in self._tasks().items()
@@ -191,6 +194,8 @@ class Agent:
 
     def not_ready(self) -> list[str]:
         """Reasons; empty once this node is registered and its first network map is in force."""
+        if not self._prepared:
+            return ["waiting for WireGuard"]
         reasons = []
         if not self._registered:
             reasons.append(self._client.status.last_error or "not registered yet")
@@ -209,6 +214,8 @@ class Agent:
             errors.append(str(error))
         errors += self._reconciler.problems
         errors += self._engine.problems()
+        if self._netmap is not None:
+            errors += [f"control server: {message}" for message in self._netmap.health]
         wanted = self._reconciler.desired
         if wanted is not None:
             errors += [str(refusal) for refusal in wanted.refusals]

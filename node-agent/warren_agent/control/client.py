@@ -79,8 +79,10 @@ class ControlClient:
         ssl_context: ssl.SSLContext,
         on_netmap: Callable[[Netmap], None],
         on_registered: Callable[[], None],
+        watchdog_seconds: float = WATCHDOG_SECONDS,
     ) -> None:
         """`known`: this node key was registered before, so the join key is not presented again."""
+        self._watchdog_seconds = watchdog_seconds
         self._config = config
         self._keys = keys
         self._known = known
@@ -218,17 +220,17 @@ class ControlClient:
         decoder = FrameDecoder(compressed=True)
         netmap = EMPTY
         try:
-            async with asyncio.timeout(WATCHDOG_SECONDS) as watchdog:
+            async with asyncio.timeout(self._watchdog_seconds) as watchdog:
                 async with connection.stream("POST", "/machine/map", body) as (status, chunks):
                     if status != 200:
                         raise poll_failure(status, await _beginning(chunks))
                     async for chunk in chunks:
                         for frame in decoder.feed(chunk):
-                            watchdog.reschedule(loop.time() + WATCHDOG_SECONDS)
+                            watchdog.reschedule(loop.time() + self._watchdog_seconds)
                             netmap = self._receive(frame, netmap, group)
         except TimeoutError as error:
             raise ControlError(
-                f"nothing heard from the control server for {WATCHDOG_SECONDS:.0f} s"
+                f"nothing heard from the control server for {self._watchdog_seconds:.0f} s"
             ) from error
         raise ControlError("the control server ended the map stream")
 

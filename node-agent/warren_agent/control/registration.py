@@ -104,7 +104,8 @@ def after_registration(
             return Step.USE_AUTH_KEY
         return Refused(readable(response.error))
     if response.node_key_expired:
-        return Step.ROTATE
+        # With a join key the server renews the node in place, and its sessions live on.
+        return Step.USE_AUTH_KEY if has_auth_key and not sent_auth_key else Step.ROTATE
     if response.auth_url:
         if has_auth_key and not sent_auth_key:
             return Step.USE_AUTH_KEY

@@ -100,9 +100,11 @@ def test_without_a_join_key_a_person_is_told_where_to_log_in() -> None:
     assert "https://203.0.113.10/register/x" in refused.text
 
 
-def test_an_expired_key_is_rotated() -> None:
+def test_an_expired_key_is_renewed_by_a_join_key_or_rotated() -> None:
     response = RegisterResponse(node_key_expired=True)
-    assert after_registration(response, sent_auth_key=False, has_auth_key=True) is Step.ROTATE
+    assert after_registration(response, sent_auth_key=False, has_auth_key=True) is Step.USE_AUTH_KEY
+    assert after_registration(response, sent_auth_key=True, has_auth_key=True) is Step.ROTATE
+    assert after_registration(response, sent_auth_key=False, has_auth_key=False) is Step.ROTATE
 
 
 @pytest.mark.parametrize(
