@@ -1,7 +1,7 @@
 """A small internet in memory for path machines: hosts, NATs, loss, a relay, and a virtual clock.
 
-Each host has a stand-in for WireGuard that sends to the endpoint it was given, follows authenticated packets to their
-source as the real ones do, and counts bytes.
+Each host has a stand-in for WireGuard that sends to the endpoint it was given, follows authenticated
+packets to their source as the real ones do, and counts bytes.
 
     home -- NAT --+            +-- NAT -- office
                   +- internet -+

@@ -37,9 +37,10 @@ def is_better(new: Proven, old: Proven) -> bool:
 def _speed_points(new: float, old: float) -> tuple[int, int]:
     if abs(new - old) < LATENCY_NOISE_SECONDS:
         return 0, 0
-    if new < old:
-        return 100 - int(new * 100 / old), 0
-    return 0, 100 - int(old * 100 / new)
+    # Whole nanoseconds, so that a per cent is a per cent and no rounding of floats.
+    fast, slow = sorted((round(new * 1e9), round(old * 1e9)))
+    points = 100 - fast * 100 // max(slow, 1)
+    return (points, 0) if new < old else (0, points)
 
 
 def _kind_points(address: AddrPort) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ def both(home: Host, office: Host, kind: PathKind) -> bool:
 
 def longest_silence(host: Host, since: float) -> float:
     times = [since, *(t for t in host.received if t >= since)]
-    return max(b - a for a, b in zip(times, times[1:], strict=False))
+    return max(b - a for a, b in itertools.pairwise(times))
 
 
 def test_the_first_packet_goes_by_relay_and_a_direct_path_follows_within_a_few_round_trips() -> None:
