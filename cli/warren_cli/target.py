@@ -33,8 +33,8 @@ def from_mesh(mesh: str, kubeconfig: Path | None) -> Target:
         raise ApiError(
             f"mesh {mesh} only joins a control server elsewhere: run this against the cluster that has it"
         )
-    status = resource.get("status", {})
-    token_secret = status.get("adminTokenSecret")
+    secrets = resource.get("status", {}).get("secrets", {})
+    token_secret = secrets.get("adminToken")
     if not token_secret:
         raise ApiError(
             f"mesh {mesh} has no control server yet: kubectl describe mesh/{name} -n {namespace} says why"
@@ -42,8 +42,8 @@ def from_mesh(mesh: str, kubeconfig: Path | None) -> Target:
     token = _secret(_kubectl(kubeconfig, namespace, "secrets", token_secret), "token")
     if token is None:
         raise ApiError(f"secret {namespace}/{token_secret} has no key `token`")
-    tls_secret = status.get("tlsSecret") or managed.get("tls", {}).get("secretName")
-    ca_pem = _secret(_kubectl(kubeconfig, namespace, "secrets", tls_secret), "ca.crt") if tls_secret else None
+    ca_secret = secrets.get("ca")
+    ca_pem = _secret(_kubectl(kubeconfig, namespace, "secrets", ca_secret), "ca.crt") if ca_secret else None
     return Target(managed["url"], token.strip(), ca_pem)
 
 
