@@ -142,9 +142,11 @@ class PathEngine:
 
     def set_relay_map(self, derp_map: DERPMap) -> None:
         """Take a new relay map; connections to regions that did not change stay."""
-        self._regions = regions_of(derp_map)
-        self._scores = dict((derp_map.home_params and derp_map.home_params.region_score) or {})
-        if self._running is not None:
+        regions = regions_of(derp_map)
+        scores = dict((derp_map.home_params and derp_map.home_params.region_score) or {})
+        changed = (regions, scores) != (self._regions, self._scores)
+        self._regions, self._scores = regions, scores
+        if changed and self._running is not None:
             self._running.pool.set_regions(self._regions)
             self._running.surveyor.set_regions(self._regions, self._scores)
 
