@@ -209,9 +209,12 @@ def _write_files(folder: Path) -> None:
 
 
 @contextmanager
-def mesh(folder: Path, wireguard: str) -> Iterator[Mesh]:
-    """A control server that runs; agents are started by the test and removed here."""
-    with Network(topology()) as network:
+def mesh(folder: Path, wireguard: str, plan: Topology | None = None) -> Iterator[Mesh]:
+    """A control server that runs; agents are started by the test and removed here.
+
+    `plan` is another network with the hosts `control`, `home` and `office`.
+    """
+    with Network(plan or topology()) as network:
         _write_files(folder)
         running = Mesh(network, folder, wireguard)
         try:
