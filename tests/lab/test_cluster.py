@@ -59,7 +59,8 @@ def world() -> Iterator[World]:
     sweep()
     cluster.sweep(kept=False)
     toolbox = tools.ensure(("cluster", "wireguard"))
-    made = images.ensure((*images.SYSTEM, "wireguard"), toolbox=toolbox)
+    system = images.ensure(("pause", "coredns"), toolbox=toolbox)
+    made = images.ensure(("web", "wireguard"), toolbox=toolbox)
     before = host_settings()
     with Network(home_and_office()) as network:
         home, office = (
@@ -67,16 +68,14 @@ def world() -> Iterator[World]:
                 ClusterSpec(name, network.namespace(name), network.address(name), *RANGES[name]),
                 run_dir=cluster.cluster_dir(name),
                 toolbox=toolbox,
-                images=made,
+                images=system,
             )
             for name in RANGES
         )
         try:
             with ThreadPoolExecutor() as pool:
                 list(pool.map(Cluster.start, (home, office)))
-            for each in (home, office):
-                each.load_image(made.single("web"))
-            home.load_image(made.single("wireguard"))
+            home.load_image(made.archive)
             yield World(network, toolbox, made, home, office, before)
         finally:
             home.stop()
@@ -185,7 +184,7 @@ def test_a_killed_lab_leaves_no_process_and_the_sweep_removes_the_rest(world: Wo
         from ipaddress import IPv4Address, IPv4Network
         from warren_lab import cluster, images, tools
         toolbox = tools.ensure(("cluster", "wireguard"))
-        made = images.ensure((*images.SYSTEM, "wireguard"), toolbox=toolbox)
+        made = images.ensure(("pause", "coredns"), toolbox=toolbox)
         spec = cluster.ClusterSpec(
             "office", "{world.network.namespace("office")}", IPv4Address("{world.network.address("office")}"),
             IPv4Network("{RANGES["office"][0]}"), IPv4Network("{RANGES["office"][1]}"),

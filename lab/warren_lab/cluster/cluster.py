@@ -12,14 +12,13 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from warren_lab.cluster import components, configs, manifests, pki
+from warren_lab.cluster import components, configs, manifests, pki, seed
 from warren_lab.cluster.layout import CONTAINERD_SOCKET, Layout
 from warren_lab.cluster.node import Node
 from warren_lab.cluster.spec import ClusterError, ClusterSpec
@@ -35,12 +34,12 @@ class Programs(Protocol):
 
 
 class SystemImages(Protocol):
-    """The images a cluster needs before anything of a user's runs: ``pause`` and ``coredns``."""
+    """What a node has from its start; ``pause`` and ``coredns`` must be among it."""
+
+    @property
+    def archive(self) -> Path: ...
 
     def reference(self, name: str, /) -> str: ...
-
-    def single(self, name: str, /) -> Path:
-        """The archive of one image alone."""
 
 
 def quiet(_line: str) -> None:
@@ -187,7 +186,10 @@ class Cluster:
             cgroup=cgroup_name(self._layout.root),
         )
         etc = {"/etc/resolv.conf": configs.resolver(spec), "/etc/hosts": configs.hosts(spec)}
-        self._node.boot(files, etc, configs.KERNEL_SETTINGS)
+        archive = self._images.archive.resolve()
+        planted = seed.ensure(archive, self._toolbox.path, self._say)
+        self._node.boot(files, etc, configs.KERNEL_SETTINGS, planted)
+        self._loaded = {archive}
         self.kubeconfig.touch(0o600)
         self.kubeconfig.write_text(configs.kubeconfig(spec, credentials, "admin"))
 
@@ -199,7 +201,6 @@ class Cluster:
             components.containerd(path),
         ):
             self._node.start(component)
-        loading = _Loading(self._load_system_images)
         self._await_api(deadline)
         for component in (
             components.kubelet(spec, path),
@@ -208,21 +209,11 @@ class Cluster:
             components.kube_proxy(spec, path),
         ):
             self._node.start(component)
-        loading.result(deadline)
         objects = json.dumps(manifests.base_objects(spec, self._images.reference("coredns")))
         self.kubectl("create", "--validate=false", "-f", "-", input=objects)
         left = max(1, int(deadline - time.monotonic()))
         rollout = ("rollout", "status", "deployment/coredns", "--namespace=kube-system")
         self.kubectl(*rollout, f"--timeout={left}s", timeout=left + 5)
-
-    def _load_system_images(self) -> None:
-        # The socket answers only inside the node, whose /run is its own.
-        self.node_exec(
-            *("sh", "-c", f"until [ -S {CONTAINERD_SOCKET} ]; do sleep 0.05; done"),
-            timeout=30,
-        )
-        for name in ("pause", "coredns"):
-            self.load_image(self._images.single(name))
 
     def _await_api(self, deadline: float) -> None:
         while True:
@@ -240,30 +231,6 @@ class Cluster:
 
     def _run(self, command: Sequence[str], text: str | None, timeout: float) -> str:
         return _output([*self._in_namespace(), *command], command, self.environment(), text, timeout)
-
-
-class _Loading:
-    """One call in a thread whose error is raised where the result is wanted."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._error: BaseException | None = None
-        self._call = call
-        # A daemon: nothing must wait for it when the start is given up.
-        self._thread = threading.Thread(target=self._work, name="load-images", daemon=True)
-        self._thread.start()
-
-    def _work(self) -> None:
-        try:
-            self._call()
-        except BaseException as error:  # handed over to the waiting thread
-            self._error = error
-
-    def result(self, deadline: float) -> None:
-        self._thread.join(max(0.0, deadline - time.monotonic()))
-        if self._error is not None:
-            raise self._error
-        if self._thread.is_alive():
-            raise ClusterError("the system images take too long to load")
 
 
 def cgroup_name(run_dir: Path) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from warren_lab.cluster import cgroups
+from warren_lab.cluster import cgroups, seed
 from warren_lab.cluster.components import PATH, Component
 from warren_lab.cluster.layout import BOUND, OVERLAID, Layout
 from warren_lab.cluster.spec import ClusterError
@@ -52,9 +52,16 @@ class Node:
     _pid: int | None = field(default=None)
     """The node's first process, as this machine numbers it."""
 
-    def boot(self, files: Mapping[Path, bytes], etc: Mapping[str, str], settings: Mapping[str, str]) -> None:
+    def boot(
+        self,
+        files: Mapping[Path, bytes],
+        etc: Mapping[str, str],
+        settings: Mapping[str, str],
+        images: Path,
+    ) -> None:
         """Make the folders and start the first process; returns when the file system stands."""
         self._prepare(files, etc, settings)
+        seed.plant(images, self.layout.bound("/var/lib/containerd"))
         cgroups.create(self.cgroup)
         command = (
             "nsenter",
