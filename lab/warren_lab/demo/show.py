@@ -77,6 +77,7 @@ class Demo:
         mesh.wait_ready(mesh.office)
         self._time("registered", time.monotonic() - began)
         self.facts.mesh_ready_office = True
+        mesh.wait_for_nodes(mesh.home, {member.node for member in mesh.members})
         self.story.output(mesh.kubectl(mesh.home, "get", "mesh,nodes.warren.dev", "--namespace", NAMESPACE))
 
     def _first_page(self, mesh: MeshOfTwo) -> None:
@@ -164,6 +165,7 @@ class Demo:
                 text = fetch(namespace, page, 8080, "/cgi-bin/source", timeout_seconds=15)
                 self.story.output(text)
             self.facts.stock_client_reached_pod = asked_by(text) in stock.addresses()
+            mesh.wait_for_nodes(mesh.home, {LAPTOP, *(member.node for member in mesh.members)})
             nodes = mesh.kubectl(mesh.home, "get", "nodes.warren.dev", "--namespace", NAMESPACE)
             self.story.output(nodes)
 

@@ -246,6 +246,18 @@ class MeshOfTwo:
                 )
             time.sleep(0.2)
 
+    def wait_for_nodes(self, member: Member, names: set[str], timeout_seconds: float = 30.0) -> None:
+        """Wait until machines have Node objects that show an address and where they are reached."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            nodes = member.cluster.kubectl_json("get", "nodes.warren.dev", "--namespace", NAMESPACE)["items"]
+            whole = {node["metadata"]["name"] for node in nodes if _is_whole(node.get("status", {}))}
+            if names <= whole:
+                return
+            if time.monotonic() > deadline:
+                raise LabError(f"no Node object shows {', '.join(sorted(names - whole))} as online")
+            time.sleep(0.2)
+
     def leftovers(self, member: Member) -> list[str]:
         """Everything of a mesh that is still on the member's node or in its cluster."""
         found = []
@@ -260,19 +272,37 @@ class MeshOfTwo:
         kinds = (
             "pods,daemonsets,deployments,services,configmaps,secrets,persistentvolumeclaims,nodes.warren.dev"
         )
-        listed = member.cluster.kubectl(
-            *(
-                "get",
-                kinds,
-                "--namespace",
-                NAMESPACE,
-                f"--selector=warren.dev/mesh={member.name}",
-                "-o",
-                "name",
-            )
-        )
+        selector = f"--selector=warren.dev/mesh={member.name}"
+        listed = member.cluster.kubectl("get", kinds, "--namespace", NAMESPACE, selector, "-o", "name")
         return found + [f"object: {name}" for name in listed.split()]
+
+    def kill_container(self, member: Member, component: str, container: str) -> None:
+        """`kill -9` of a container's first process, as the kernel would do it when memory runs out."""
+        before = self._container(member, component, container)
+        identity = before["containerID"].removeprefix("containerd://")
+        member.cluster.node_exec(
+            str(self.world.toolbox.path("ctr")),
+            *("--address=/run/containerd/containerd.sock", "--namespace=k8s.io"),
+            *("tasks", "kill", "--signal", "SIGKILL", identity),
+        )
+        deadline = time.monotonic() + READY_SECONDS
+        while self._container(member, component, container)["restartCount"] <= before["restartCount"]:
+            if time.monotonic() > deadline:
+                raise LabError(f"{container} of {member.name} was not started again")
+            time.sleep(0.2)
+
+    def _container(self, member: Member, component: str, container: str) -> Mapping[str, Any]:
+        selector = f"--selector=app.kubernetes.io/component={component}"
+        for pod in member.cluster.kubectl_json("get", "pods", "--namespace", NAMESPACE, selector)["items"]:
+            for status in pod["status"].get("containerStatuses", ()):
+                if status["name"] == container:
+                    return dict(status)
+        raise LabError(f"{member.name} runs no container {container} of {component}")
 
     def delete(self, member: Member) -> None:
         """`kubectl delete mesh`, which returns when the nodes are clean."""
         self.kubectl(member, "delete", member.mesh, "--namespace", NAMESPACE, f"--timeout={READY_SECONDS}s")
+
+
+def _is_whole(status: Mapping[str, Any]) -> bool:
+    return bool(status.get("addresses") and status.get("endpoints") and status.get("online"))

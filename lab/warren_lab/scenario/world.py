@@ -49,6 +49,9 @@ TOPOLOGY: Final = Topology(
             forwards=(
                 Forward(Transport.TCP, 443, "home-node", CONTROL_NODE_PORT),
                 Forward(Transport.UDP, 3478, "home-node", STUN_NODE_PORT),
+                # For the relay of examples/home/derprelay.yaml.
+                Forward(Transport.TCP, 8443, "home-node", 30843),
+                Forward(Transport.UDP, 3479, "home-node", 30879),
             ),
         ),
         Router(
