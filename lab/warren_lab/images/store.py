@@ -44,8 +44,10 @@ class Store:
         return self._status("inspect", "--type=image", tag) == 0
 
     def build(self, build: Build) -> None:
+        # What a killed build left would stay for ever.
+        self._status("rm", "--all")
         command = [
-            *("build", "--layers=false", "--pull=never", "--network=none", "--timestamp=0"),
+            *("build", "--force-rm", "--layers=false", "--pull=never", "--network=none", "--timestamp=0"),
             *("--tag", build.tag, "--file", str(build.containerfile)),
         ]
         if build.target is not None:
@@ -79,7 +81,8 @@ class Store:
         # Copying whole layers is the way out where the kernel cannot lay them over each other.
         driver = "overlay" if "\toverlay\n" in Path("/proc/filesystems").read_text() else "vfs"
         return [
-            program,
+            # Mounts that buildah leaves behind end with it.
+            *("unshare", "--mount", program),
             *("--root", str(self.root / "layers"), "--runroot", str(self.root / "run")),
             *("--storage-driver", driver, *arguments),
         ]
