@@ -22,7 +22,7 @@ import pytest
 from support.agents import AgentHost, Mesh, mesh
 from support.lab import accepting_tcp, connected, eventually, require_namespaces
 from support.requirements import require_nftables, require_program, require_root_netns, require_tun
-from warren_lab.process import entering
+from warren_lab.process import Process, entering
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(180)]
 
@@ -115,6 +115,32 @@ def test_a_killed_wireguard_program_is_replaced_and_traffic_returns(world: Mesh)
         assert eventually(lambda: source_seen(world, "home", address) is not None)
         os.kill(home.wireguard_pid(), signal.SIGKILL)
         assert eventually(lambda: source_seen(world, "home", address) is not None, within=30.0)
+
+
+def test_a_wireguard_program_of_another_container_is_waited_for_and_followed(world: Mesh) -> None:
+    (office,) = world.joined("office")
+    home = world.host("home", userspace={"program": "none", "external": True})
+    home.start()
+    assert eventually(lambda: bool(home.status()))
+    assert not home.status()["control"]["connected"]
+    address = office.address()
+    for _ in range(2):
+        with program_of_its_own(world, home), accepting_tcp(world.network, "office", PORT):
+            assert eventually(lambda: source_seen(world, "home", address) is not None, within=30.0)
+
+
+@contextmanager
+def program_of_its_own(world: Mesh, host: AgentHost) -> Iterator[None]:
+    process = Process(
+        "wireguard",
+        [world.wireguard, "-f", host.interface],
+        log=world.folder / "wireguard.log",
+        namespace=host.namespace,
+    )
+    try:
+        yield
+    finally:
+        process.kill()
 
 
 def test_the_mesh_works_while_the_control_server_is_gone(world: Mesh) -> None:

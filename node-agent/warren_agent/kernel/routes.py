@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from socket import AF_INET, AF_INET6
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from warren_agent.kernel.rtnetlink import EXISTS, GONE, unless
 INVERT: Final = 2
 UNICAST: Final = 1
 _FAMILY: Final = {4: AF_INET, 6: AF_INET6}
-_ANY: Final = {AF_INET: "0.0.0.0", AF_INET6: "::"}
+_ANY: Final = {AF_INET: IPv4Address(0), AF_INET6: IPv6Address(0)}
 
 
 def _table_routes(ip: Any, table: int, index: int | None) -> Iterator[Network]:

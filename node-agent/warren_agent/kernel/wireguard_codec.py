@@ -195,7 +195,7 @@ def _decode_allowed_ip(data: bytes) -> IPv4Network | IPv6Network:
 
 
 def peer_blocks(peer: PeerConfig) -> list[bytes]:
-    """One peer, in several blocks if it has many allowed addresses; only the first one replaces the old ones."""
+    """One peer, in several blocks if it has many allowed addresses; only the first replaces the old ones."""
     chunks = [
         peer.allowed_ips[start : start + ALLOWED_IPS_PER_BLOCK]
         for start in range(0, len(peer.allowed_ips), ALLOWED_IPS_PER_BLOCK)

@@ -123,8 +123,8 @@ class WireGuardProcess:
             os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
             raise SetupError(
-                f"cannot open {TUN}: {error.strerror}; load the module with 'modprobe tun', and in a container"
-                " pass the device in"
+                f"cannot open {TUN}: {error.strerror}; load the module with 'modprobe tun',"
+                " and pass the device into a container"
             ) from error
 
     def _last_log_line(self) -> str:
