@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from warren_agent import netmap_cache
+from prometheus_client import REGISTRY
+
+from warren_agent import metrics, netmap_cache
 from warren_agent.apply import Applier
 from warren_agent.config import Config, DataPlane
 from warren_agent.control.client import ControlClient, KeyRotationError
@@ -108,6 +111,11 @@ class Agent:
 
     async def _serve(self) -> None:
         health = None
+        collector = metrics.PathCollector(
+            paths=self._engine.path_counters,
+            transport=self._engine.transport_counters,
+            status=self._engine.status,
+        )
         if self._config.health_listen is not None:
             try:
                 health = await serve_health(self._config.health_listen, self.not_ready)
@@ -115,6 +123,7 @@ class Agent:
                 where = f"cannot listen at {self._config.health_listen}: {error.strerror}"
                 raise SetupError(f"{where}; set health_listen to another port, or 'off'") from error
         try:
+            REGISTRY.register(collector)
             # Health answers first: another container's WireGuard may take its time.
             await self._reconciler.prepare(was_known=self._netmap is not None)
             self._prepared = True
@@ -132,6 +141,8 @@ class Agent:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         finally:
+            with contextlib.suppress(KeyError):
+                REGISTRY.unregister(collector)
             if health is not None:
                 await health.close()
             await self._plane.wireguard.close()

@@ -1,10 +1,19 @@
-"""Every metric of the agent but those of its paths."""
+"""Every metric of the agent."""
 
 from __future__ import annotations
 
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Final
 
 from prometheus_client import Counter, Gauge
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from warren_agent.paths.counters import PathCounters, TransportCounters
+from warren_agent.paths.values import PathKind, PathStatus
+from warren_wire.keys import NodePublic
 
 REGISTRATIONS: Final = Counter(
     "warren_agent_registrations", "Answers of the control server to registrations.", ["outcome"]
@@ -27,3 +36,33 @@ for _kind in ("full", "delta", "keep_alive"):
     MAP_RESPONSES.labels(_kind)
 for _outcome in ("unchanged", "changed", "failed"):
     APPLIES.labels(_outcome)
+
+
+class PathCollector(Collector):
+    """Reads what the path engine counts when somebody asks, so that nothing is counted twice."""
+
+    def __init__(
+        self,
+        *,
+        paths: PathCounters,
+        transport: TransportCounters,
+        status: Callable[[], Mapping[NodePublic, PathStatus]],
+    ) -> None:
+        self._paths = paths
+        self._transport = transport
+        self._status = status
+
+    def collect(self) -> Iterable[Metric]:
+        kinds = Tally(status.path for status in self._status().values())
+        paths = GaugeMetricFamily("warren_agent_paths", "Peers by how they are reached now.", labels=["kind"])
+        for kind in PathKind:
+            paths.add_metric([kind.value], kinds[kind])
+        yield paths
+        for name, text, counters in (
+            ("warren_agent_path_events", "What path discovery did.", asdict(self._paths)),
+            ("warren_agent_transport_events", "What sockets and relays did.", asdict(self._transport)),
+        ):
+            family = CounterMetricFamily(name, text, labels=["event"])
+            for event, count in counters.items():
+                family.add_metric([event], count)
+            yield family
