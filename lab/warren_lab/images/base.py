@@ -63,6 +63,5 @@ def build_root(store: Store, repository: Path, tag: str, scratch: Path) -> None:
     if done.returncode != 0:
         last = "\n".join(done.stderr.strip().splitlines()[-5:])
         raise ImageError(f"mmdebstrap could not make the root of the images: {last}")
-    containerfile = scratch / "Containerfile"
-    containerfile.write_text('FROM scratch\nADD root.tar /\nCMD ["python3"]\n')
+    containerfile = 'FROM scratch\nADD root.tar /\nCMD ["python3"]\n'
     store.build(Build(tag=tag, context=scratch, containerfile=containerfile))

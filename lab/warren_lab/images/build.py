@@ -127,29 +127,29 @@ class _Work:
         runtime = recipes.tag(f"{product.name}-runtime", runtime_print)
         if not self.present(runtime):
             self.build_runtime(product, runtime)
+        text = (self.repository / product.containerfile).read_text()
         with self.step(f"{product.name}: copying its sources"):
             self.store.build(
                 Build(
                     tag=reference,
                     context=self.repository,
-                    containerfile=self.repository / product.containerfile,
-                    arguments={"BASE": self.base(), "RUNTIME": runtime},
+                    containerfile=recipes.with_stage(text, "runtime", runtime),
                 )
             )
 
     def build_runtime(self, product: Product, tag: str) -> None:
         """Everything below the sources: it changes only with the requirements and the Containerfile."""
-        arguments = {"BASE": self.base()}
+        text = (self.repository / product.containerfile).read_text()
         if product.name == "agent":
-            arguments["WIREGUARD"] = self.wireguard()
-        self.build_with_wheels(tag, product.name, product.containerfile, "runtime", arguments)
+            text = recipes.with_stage(text, "wireguard", self.wireguard())
+        self.build_with_wheels(tag, product.name, text, "runtime", {"BASE": self.base()})
 
     def base(self) -> str:
         """What all products stand on."""
         tag = recipes.tag("base", base.fingerprint(self.repository))
         if not self.present(tag):
-            arguments = {"DEBIAN": self.root()}
-            self.build_with_wheels(tag, recipes.COMMON, base.CONTAINERFILE, None, arguments)
+            text = (self.repository / base.CONTAINERFILE).read_text()
+            self.build_with_wheels(tag, recipes.COMMON, text, None, {"DEBIAN": self.root()})
         return tag
 
     def root(self) -> str:
@@ -182,7 +182,7 @@ class _Work:
                 Build(
                     tag=tag,
                     context=self.repository,
-                    containerfile=self.repository / containerfile,
+                    containerfile=containerfile,
                     target=target,
                     arguments={**arguments, **pip},
                     mounts={folder: "/lent/wheels", wheels.pip_package(): "/lent/pip/pip"},
@@ -224,8 +224,7 @@ class _Work:
             tempfile.TemporaryDirectory(dir=self.cache) as scratch,
         ):
             shutil.copy2(program, Path(scratch, "program"))
-            Path(scratch, "Containerfile").write_text(containerfile)
-            self.store.build(Build(tag, Path(scratch), Path(scratch, "Containerfile")))
+            self.store.build(Build(tag, Path(scratch), containerfile))
 
     def exported(self, name: str, reference: str, build: Callable[[], None]) -> Path:
         path = self.archive_path(name, reference.rpartition(":")[2])

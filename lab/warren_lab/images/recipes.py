@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from warren_lab.images.store import ImageError
+
 REGISTRY: Final = "localhost"
 """Never pulled from: nodes get these images imported."""
 
@@ -107,6 +109,16 @@ def fingerprint(parts: Iterable[str | bytes]) -> str:
 def packages(text: str) -> list[str]:
     """The names in a package list with ``#`` comments."""
     return [name for line in text.splitlines() for name in line.partition("#")[0].split()]
+
+
+def with_stage(containerfile: str, name: str, image: str) -> str:
+    """A Containerfile whose stage ``name`` is a finished image instead of the steps that make it."""
+    lines = containerfile.splitlines(keepends=True)
+    starts = [number for number, line in enumerate(lines) if line.startswith("FROM ")]
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        if lines[start].split()[2:] == ["AS", name]:
+            return "".join([*lines[:start], f"FROM {image} AS {name}\n\n", *lines[end:]])
+    raise ImageError(f"the Containerfile has no stage {name!r}")
 
 
 def runtime_fingerprint(product: Product, repository: Path, base: str, more: Sequence[str] = ()) -> str:

@@ -26,7 +26,8 @@ class Build:
 
     tag: str
     context: Path
-    containerfile: Path
+    containerfile: str
+    """Its text."""
     target: str | None = None
     arguments: Mapping[str, str] = field(default_factory=dict)
     mounts: Mapping[Path, str] = field(default_factory=dict)
@@ -48,7 +49,7 @@ class Store:
         self._status("rm", "--all")
         command = [
             *("build", "--force-rm", "--layers=false", "--pull=never", "--network=none", "--timestamp=0"),
-            *("--tag", build.tag, "--file", str(build.containerfile)),
+            *("--tag", build.tag, "--file", "-"),
         ]
         if build.target is not None:
             command += ["--target", build.target]
@@ -56,7 +57,7 @@ class Store:
             command += ["--build-arg", f"{name}={value}"]
         for folder, path in build.mounts.items():
             command += ["--volume", f"{folder}:{path}:ro"]
-        self._run(*command, str(build.context))
+        self._run(*command, str(build.context), text=build.containerfile)
 
     def export(self, tag: str, archive: Path) -> None:
         """Write one image as a docker archive."""
@@ -92,9 +93,11 @@ class Store:
             self._command(arguments), env=_environment(), capture_output=True, check=False
         ).returncode
 
-    def _run(self, *arguments: str) -> str:
+    def _run(self, *arguments: str, text: str = "") -> str:
         command = self._command(arguments)
-        done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=_environment(), input=text, capture_output=True, text=True, check=False
+        )
         with self.log.open("a") as log:
             log.write(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}\n")
         if done.returncode != 0:

@@ -58,6 +58,17 @@ def test_an_image_s_name_changes_with_its_sources_and_not_with_compiled_files(tm
     assert recipes.source_fingerprint(product, tmp_path, "other") != first
 
 
+def test_a_stage_can_be_replaced_by_a_finished_image() -> None:
+    one, two, last = "RUN make\n\n", "COPY --from=one /a /b\n\n", "FROM two\nUSER 1\n"
+    text = f"ARG BASE\nFROM ${{BASE}} AS one\n{one}FROM ${{BASE}} AS two\n{two}{last}"
+    assert recipes.with_stage(text, "one", "made:1") == (
+        f"ARG BASE\nFROM made:1 AS one\n\nFROM ${{BASE}} AS two\n{two}{last}"
+    )
+    assert recipes.with_stage(text, "two", "made:2").endswith("FROM made:2 AS two\n\nFROM two\nUSER 1\n")
+    with pytest.raises(ImageError, match="no stage 'three'"):
+        recipes.with_stage(text, "three", "made:3")
+
+
 def test_parts_of_a_fingerprint_do_not_run_into_each_other() -> None:
     assert recipes.fingerprint(["ab", "c"]) != recipes.fingerprint(["a", "bc"])
 
