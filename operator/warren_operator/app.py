@@ -15,11 +15,11 @@ from warren_operator.cluster import Cluster
 from warren_operator.config import OperatorConfig
 from warren_operator.control_clients import ControlClients, Locate, by_service
 from warren_operator.keys import Key, MembersKey, MeshKey, RelayKey
+from warren_operator.naming import FIELD_MANAGER
 from warren_operator.reconcile.context import Context
 from warren_operator.reconcile.members import look_at_members
 from warren_operator.reconcile.mesh import look_at_mesh
 from warren_operator.reconcile.relay import look_at_relay
-from warren_operator.naming import FIELD_MANAGER
 from warren_operator.settings import kopf_settings
 from warren_operator.watcher import Watcher
 from warren_operator.workqueue import WorkQueue
@@ -73,7 +73,8 @@ class Operator:
         return [] if self._listening.is_set() else ["not yet listening to the Kubernetes API"]
 
     async def _kopf(self) -> None:
-        await kopf.operator(
+        """Until kopf stops. Its own runner would also cancel every task that is none of its."""
+        tasks = await kopf.spawn_tasks(
             registry=handlers.registry(self.poke),
             settings=kopf_settings(),
             standalone=True,
@@ -83,6 +84,14 @@ class Operator:
             namespaces=self._config.namespaces,
             ready_flag=self._listening,
         )
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in ended:
+            task.result()
 
     async def _look(self, key: Key) -> float | None:
         match key:

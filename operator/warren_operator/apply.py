@@ -10,7 +10,7 @@ from warren_operator.cluster import Cluster
 from warren_operator.desired.secrets import SecretChange
 from warren_operator.errors import ConflictError, RefusedError
 from warren_operator.kinds import Kind
-from warren_operator.plan import Action, Apply, Delete
+from warren_operator.plan import Action, Apply, Delete, without_nulls
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,11 @@ async def write_secrets(cluster: Cluster, namespace: str, changes: Sequence[Secr
 
 async def _run(cluster: Cluster, action: Action) -> None:
     match action:
-        case Apply(manifest):
-            await cluster.apply(manifest)
+        case Apply(manifest, removal):
+            metadata = manifest["metadata"]
+            if removal is not None:
+                await cluster.merge(Kind.of(manifest), metadata["namespace"], metadata["name"], removal)
+            await cluster.apply(without_nulls(manifest))
         case Delete(kind, namespace, name, uid):
             await cluster.delete(kind, namespace, name, uid)
         case _:

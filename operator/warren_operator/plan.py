@@ -2,7 +2,8 @@
 
 Only fields of ours count: whatever else the API server, controllers or people put into an object is theirs.
 Server-side apply removes fields that an earlier version of the operator wrote and this one does not; a
-fingerprint of what was applied, kept in an annotation, tells when that is due.
+fingerprint of what was applied, kept in an annotation, tells when that is due. What others wrote and must not
+be there (a null among what is desired) takes a patch of its own before.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _LIST_KEYS: Final = ("name", "mountPath", "containerPort", "uid")
 @dataclass(frozen=True, slots=True)
 class Apply:
     manifest: Manifest
+    removal: Manifest | None = None
+    """A merge patch to send before."""
 
     def __str__(self) -> str:
         return f"apply {self.manifest['kind']} {self.manifest['metadata']['name']}"
@@ -63,7 +66,7 @@ def plan(desired: Sequence[Manifest], observed: Mapping[Key, Manifest]) -> list[
         stamped = stamp(manifest)
         found = observed.get(key)
         if found is None or not contains(found, stamped):
-            actions.append(Apply(stamped))
+            actions.append(Apply(stamped, removal(found, stamped) if found is not None else None))
     for key, found in observed.items():
         if key not in wanted and _is_disposable(key[0], found):
             metadata = found["metadata"]
@@ -77,6 +80,33 @@ def stamp(manifest: Manifest) -> Manifest:
     metadata = manifest["metadata"]
     annotations = {**metadata.get("annotations", {}), APPLIED_ANNOTATION: digest}
     return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+
+def removal(observed: object, desired: object) -> Manifest | None:
+    """The merge patch that removes what is desired to be null, with the plain values beside it.
+
+    Beside it, because the API server checks them together: a strategy without parameters has to be named.
+    """
+    if not isinstance(observed, Mapping) or not isinstance(desired, Mapping):
+        return None
+    patch: Manifest = {}
+    for key, value in desired.items():
+        inner = removal(observed.get(key), value)
+        if inner is not None:
+            patch[key] = inner
+        elif value is None and observed.get(key) is not None:
+            patch |= {name: plain for name, plain in desired.items() if isinstance(plain, str | int)}
+            patch[key] = None
+    return patch or None
+
+
+def without_nulls(desired: Manifest) -> Manifest:
+    """What server-side apply takes."""
+    return {
+        key: without_nulls(value) if isinstance(value, dict) else value
+        for key, value in desired.items()
+        if value is not None
+    }
 
 
 def contains(observed: object, desired: object) -> bool:

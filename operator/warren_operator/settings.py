@@ -16,6 +16,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.persistence.finalizer = f"{GROUP}/kopf"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"kopf.{GROUP}")
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=f"kopf.{GROUP}")
+    # Kubernetes ends a pod that does not end itself.
+    settings.process.ultimate_exiting_timeout = None
     # A watch that a broken network keeps open says nothing for ever.
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330

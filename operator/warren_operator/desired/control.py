@@ -156,7 +156,7 @@ def _deployment(mesh: Mesh, managed: Managed, images: Images, config: str) -> Ma
     deployment["spec"] = {
         "replicas": 1,
         # Two servers on one SQLite file would both write to it.
-        "strategy": {"type": "Recreate"},
+        "strategy": {"type": "Recreate", "rollingUpdate": None},
         "selector": match(CONTROL, owners),
         "template": pod_template(CONTROL, owners, config, pod),
     }

@@ -165,7 +165,7 @@ def _deployment(relay: DerpRelay, members: Admission | None, images: Images, con
     deployment["spec"] = {
         "replicas": relay.replicas,
         # Clients of two relays of one region would not reach each other.
-        "strategy": {"type": "Recreate"},
+        "strategy": {"type": "Recreate", "rollingUpdate": None},
         "selector": match(RELAY, owners),
         "template": pod_template(RELAY, owners, config, pod),
     }

@@ -90,8 +90,9 @@ async def _report(
     problems: list[str],
 ) -> float:
     managed = [mesh for mesh in selecting if isinstance(mesh.control, Managed)]
-    announced = [mesh.name for mesh in managed if relay.region_id in _regions(mesh)]
     refusal = context.refused_regions.get((relay.namespace, relay.name))
+    # Under a refused number the relay map has another relay, if any.
+    announced = [mesh.name for mesh in managed if refusal is None and relay.region_id in _regions(mesh)]
     deployment = observed.get((Kind.DEPLOYMENT, naming.relay_name(relay.name)))
     conditions = status.relay_conditions(
         deployment, relay.replicas, announced, [mesh.name for mesh in managed], refusal, problems

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from warren_operator.kinds import Kind
 from warren_operator.naming import FIELD_MANAGER, MANAGED_BY
-from warren_operator.plan import contains, plan, stamp
+from warren_operator.plan import Apply, contains, plan, stamp, without_nulls
 
 OURS = {MANAGED_BY: FIELD_MANAGER}
 
@@ -99,6 +99,17 @@ def test_other_texts_differ(left: str, right: str) -> None:
 def test_what_the_api_server_drops_because_it_is_empty_is_no_difference() -> None:
     assert contains({}, {"emptyDir": {}, "hostNetwork": False, "items": []})
     assert not contains({}, {"replicas": 1})
+
+
+def test_what_must_not_be_there_is_removed_before() -> None:
+    strategy = {"type": "Recreate", "rollingUpdate": None}
+    desired = manifest("Deployment", spec={"strategy": strategy, "replicas": 1})
+    found = copy.deepcopy(stamp(desired))
+    assert lines([desired], {(Kind.DEPLOYMENT, "a"): without_nulls(found)}) == []
+    found["spec"]["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}
+    (action,) = plan([desired], {(Kind.DEPLOYMENT, "a"): found})
+    assert isinstance(action, Apply)
+    assert action.removal == {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}}
 
 
 json = st.recursive(
