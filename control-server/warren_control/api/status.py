@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 from aiohttp import web
@@ -74,6 +74,13 @@ class StatusApi:
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         )
         await response.prepare(request)
+        try:
+            await self._tell_revisions(response)
+        except ConnectionResetError:
+            # The one who listened has gone, which is how every such stream ends.
+            return response
+
+    async def _tell_revisions(self, response: web.StreamResponse) -> NoReturn:
         told = -1
         while True:
             changed = asyncio.ensure_future(self._hub.changed())
