@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from typing import Final
 
 from warren_operator.kinds import Manifest
 
@@ -53,26 +54,34 @@ def merged(
     return [_shown(condition, known.get(condition.type), generation, now) for condition in new]
 
 
+FAULTS: Final = frozenset({"Invalid", "NotApplied", "JoinRefused", "Refused"})
+"""Reasons that a person has to do something about, however new the resource is."""
+
+
 def notes(old: Sequence[Manifest], new: Iterable[Condition]) -> list[Note]:
-    """One for each condition that tells something new; a first one that only says unknown tells nothing."""
+    """One for each condition that tells something new.
+
+    What is not met yet is the ordinary course of things; what was met before, or will not be by itself, is a
+    warning. The summary is told only where it says what no other condition says.
+    """
     known = {item.get("type"): (item.get("status"), item.get("reason"), item.get("message")) for item in old}
+    conditions = list(new)
+    parts = {condition.message for condition in conditions if condition.type != "Ready"}
     found = []
-    for condition in new:
+    for condition in conditions:
         before = known.get(condition.type)
         if before == (condition.status.value, condition.reason, condition.message):
             continue
-        if condition.status is Truth.TRUE and before is not None and before[0] == Truth.TRUE.value:
+        was_met = before is not None and before[0] == Truth.TRUE.value
+        is_met = condition.status is Truth.TRUE
+        if condition.status is Truth.UNKNOWN or (is_met and was_met):
             continue
-        if condition.status is Truth.UNKNOWN:
+        if condition.type == "Ready" and not is_met and condition.message in parts:
             continue
-        warning = condition.status is Truth.FALSE and condition.reason not in WAITING
+        warning = not is_met and (was_met or condition.reason in FAULTS)
         text = f"{condition.type}: {condition.message}" if condition.message else condition.type
         found.append(Note(warning, condition.reason, text))
     return found
-
-
-WAITING = frozenset({"Starting", "Progressing", "Waiting", "NotJoined"})
-"""Reasons that are the ordinary course of things."""
 
 
 def rfc3339(moment: datetime) -> str:

@@ -132,12 +132,35 @@ def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
     assert same[0]["observedGeneration"] == 2
 
 
+def told(before: list[Condition], after: list[Condition]) -> list[str]:
+    """Events, as a person reads them."""
+    known = merged([], before, 1, NOW)
+    kinds = {True: "Warning", False: "Normal"}
+    return [f"{kinds[note.warning]} {note.reason} {note.message}" for note in notes(known, after)]
+
+
 def test_only_what_is_new_is_told_as_an_event() -> None:
-    refused = Condition.unmet("Ready", "JoinRefused", "used up")
-    told = merged([], [refused], 1, NOW)
-    assert [(note.warning, note.reason, note.message) for note in notes([], [refused])] == [
-        (True, "JoinRefused", "Ready: used up")
+    refused = Condition.unmet("JoinKeyAccepted", "JoinRefused", "used up")
+    assert told([], [refused]) == ["Warning JoinRefused JoinKeyAccepted: used up"]
+    assert told([refused], [refused]) == []
+    assert told([refused], [Condition.met("JoinKeyAccepted", "Joined")]) == ["Normal Joined JoinKeyAccepted"]
+    assert told([], [Condition.unknown("JoinKeyAccepted", "Waiting")]) == []
+
+
+def test_what_is_not_met_yet_is_no_warning_and_what_was_met_is() -> None:
+    starting = Condition.unmet("AgentsReady", "AgentsNotReady", "0 of 1")
+    assert told([], [starting]) == ["Normal AgentsNotReady AgentsReady: 0 of 1"]
+    assert told([Condition.met("AgentsReady", "AllReady")], [starting]) == [
+        "Warning AgentsNotReady AgentsReady: 0 of 1"
     ]
-    assert notes(told, [refused]) == []
-    assert [note.warning for note in notes(told, [Condition.met("Ready", "AllReady")])] == [False]
-    assert notes([], [Condition.unknown("JoinKeyAccepted", "Waiting")]) == []
+
+
+def test_the_summary_does_not_repeat_what_a_part_says() -> None:
+    part = Condition.unmet("AgentsReady", "AgentsNotReady", "0 of 1")
+    assert told([], [Condition.unmet("Ready", "AgentsNotReady", "0 of 1"), part]) == [
+        "Normal AgentsNotReady AgentsReady: 0 of 1"
+    ]
+    assert told([], [Condition.unmet("Ready", "NotApplied", "no Secret join"), part]) == [
+        "Warning NotApplied Ready: no Secret join",
+        "Normal AgentsNotReady AgentsReady: 0 of 1",
+    ]
