@@ -1,0 +1,130 @@
+"""From the text of a policy to a `Document`, or to a `PolicyError` that names every problem's place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from warren_control.policy.document import NOWHERE, Document, Grant, PacketMatch
+from warren_control.policy.hujson import (
+    HuJsonError,
+    Null,
+    Object,
+    Positions,
+    Value,
+    decode_text,
+    kind_of,
+    parse,
+    plain,
+    position_in,
+)
+from warren_control.policy.ports import ALL_PORTS
+from warren_control.policy.problems import PolicyError, Problem, ProblemList
+from warren_control.policy.read_ipsets import read_ipsets
+from warren_control.policy.read_names import (
+    read_groups,
+    read_hosts,
+    read_postures,
+    read_tag_names,
+    read_tag_owners,
+)
+from warren_control.policy.read_rules import RuleReader, read_posture_names
+from warren_control.policy.read_sections import (
+    read_approvers,
+    read_node_attributes,
+    read_ssh_tests,
+    read_tests,
+)
+from warren_control.policy.read_ssh import SshReader
+from warren_control.policy.reading import fields, truth, value_of
+from warren_control.policy.selectors import EVERYONE, Names
+
+SECTIONS: Final = (
+    "acls",
+    "grants",
+    "groups",
+    "hosts",
+    "tagOwners",
+    "autoApprovers",
+    "nodeAttrs",
+    "ssh",
+    "tests",
+    "sshTests",
+    "ipsets",
+    "postures",
+    "defaultSrcPosture",
+    "randomizeClientPort",
+    "disableIPv4",
+    "derpMap",
+    "OneCGNATRoute",
+)
+ALLOW_ALL: Final = Grant(NOWHERE, (EVERYONE,), (EVERYONE,), (PacketMatch(None, (ALL_PORTS,)),))
+# What holds while there is no policy at all.
+NO_POLICY: Final = Document((ALLOW_ALL,))
+
+
+def load(text: str | bytes, domains: Collection[str] = ()) -> Document:
+    """The document of a policy text. `domains` are those that belong to the mesh."""
+    try:
+        decoded = decode_text(text)
+        root = parse(decoded)
+    except HuJsonError as problem:
+        line, column = position_in(text, problem.offset)
+        raise PolicyError((Problem(line, column, "", problem.text),)) from problem
+    problems = ProblemList(Positions(decoded))
+    if not isinstance(root, Object):
+        problems.add(root.offset, "", f"found {kind_of(root)}", "an object with the sections of a policy")
+        problems.raise_if_any()
+    document = _read(problems, root, frozenset(domains))
+    problems.raise_if_any()
+    return document
+
+
+def _read(problems: ProblemList, root: Value, domains: frozenset[str]) -> Document:
+    members = fields(problems, root, "", SECTIONS)
+    hosts = read_hosts(problems, value_of(members, "hosts"))
+    groups = read_groups(problems, value_of(members, "groups"))
+    tags = read_tag_names(problems, value_of(members, "tagOwners"))
+    postures = read_postures(problems, value_of(members, "postures"))
+    names = Names(frozenset(groups), hosts, tags, frozenset(), frozenset(postures), domains)
+    ipsets = read_ipsets(problems, value_of(members, "ipsets"), names)
+    names = Names(frozenset(groups), hosts, tags, frozenset(ipsets), frozenset(postures), domains)
+    default = read_posture_names(problems, value_of(members, "defaultSrcPosture"), "defaultSrcPosture", names)
+    rules = RuleReader(problems, names, default)
+    grants = [*rules.grants(value_of(members, "grants")), *rules.acls(value_of(members, "acls"))]
+    if not _present(members, "acls") and not _present(members, "grants"):
+        grants = [ALLOW_ALL]
+    one_cgnat = members.get("OneCGNATRoute")
+    if one_cgnat is not None:
+        problems.warn(one_cgnat.name.offset, "OneCGNATRoute", "this setting has no effect here")
+    derp_map = value_of(members, "derpMap")
+    return Document(
+        tuple(grants),
+        groups,
+        hosts,
+        read_tag_owners(problems, value_of(members, "tagOwners"), names),
+        ipsets,
+        postures,
+        read_approvers(problems, value_of(members, "autoApprovers"), names),
+        read_node_attributes(
+            problems,
+            value_of(members, "nodeAttrs"),
+            names,
+            lambda value, where: rules.capabilities(value, where, reserved=False),
+        ),
+        SshReader(problems, names).rules(value_of(members, "ssh")),
+        read_tests(problems, value_of(members, "tests")),
+        read_ssh_tests(problems, value_of(members, "sshTests"), names),
+        truth(problems, value_of(members, "randomizeClientPort"), "randomizeClientPort"),
+        truth(problems, value_of(members, "disableIPv4"), "disableIPv4"),
+        None if derp_map is None else plain(derp_map),
+        domains,
+        tuple(problems.warnings),
+    )
+
+
+def _present(members: object, name: str) -> bool:
+    """Null counts as absent; an empty list does not."""
+    assert isinstance(members, dict)
+    member = members.get(name)
+    return member is not None and not isinstance(member.value, Null)

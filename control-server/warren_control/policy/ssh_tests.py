@@ -1,0 +1,117 @@
+"""Runs a policy's own `sshTests` against its SSH rules and the nodes there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from warren_control.policy.compiled import Compiled
+from warren_control.policy.document import Located, SshTest
+from warren_control.policy.problems import Problem, quoted
+from warren_control.policy.ranges import text_at
+from warren_control.policy.reach_tests import UnusableError, failed
+from warren_control.policy.selectors import (
+    ForeignDomainError,
+    Kind,
+    Names,
+    Selector,
+    SelectorError,
+    UnknownTagError,
+    parse_selector,
+)
+from warren_control.policy.ssh import SshRules
+from warren_control.policy.ssh_wire import SSHRule, allows
+
+
+class SshTests:
+    def __init__(self, compiled: Compiled, rules: SshRules, names: Names) -> None:
+        self._compiled = compiled
+        self._rules = rules
+        self._names = names
+
+    def failures(self, tests: tuple[SshTest, ...]) -> Iterator[Problem]:
+        for test in tests:
+            yield from self._failures(test)
+
+    def _failures(self, test: SshTest) -> Iterator[Problem]:
+        if not (test.accept or test.deny or test.check):
+            yield failed(test.place, "it asserts nothing", "accept, deny or check")
+            return
+        try:
+            source = self._selector(test.source, "src")
+            addresses = self._addresses(source)
+            if not test.destinations:
+                raise UnusableError("it names no dst")
+        except UnusableError as error:
+            yield failed(test.place, str(error))
+            return
+        for word in test.destinations:
+            try:
+                nodes = self._destination(word, source)
+            except UnusableError as error:
+                yield failed(word.place, str(error))
+                continue
+            yield from self._assertions(test, word, nodes, addresses)
+
+    def _assertions(
+        self, test: SshTest, word: Located, nodes: int, addresses: frozenset[str]
+    ) -> Iterator[Problem]:
+        for node in self._compiled.roster.nodes(nodes):
+            rules = self._rules.of(self._compiled.roster.slot(node.id))
+            where = f"{test.source} on {node.name} ({word.text})"
+            for login in test.accept:
+                kept_out = sorted(one for one in addresses if not _let_in(rules, one, login.text))
+                if kept_out:
+                    yield failed(login.place, f"login {quoted(login.text)} of {where} is refused")
+            for login in test.deny:
+                if any(_let_in(rules, one, login.text) for one in addresses):
+                    yield failed(login.place, f"login {quoted(login.text)} of {where} is accepted")
+            for login in test.check:
+                if not all(_checked(rules, one, login.text) for one in addresses):
+                    yield failed(login.place, f"login {quoted(login.text)} of {where} is not checked")
+
+    def _selector(self, text: str, side: str) -> Selector:
+        try:
+            return parse_selector(text, self._names)
+        except SelectorError as error:
+            raise UnusableError(f"{side} {quoted(text)}: {error.text}") from error
+        except UnknownTagError as error:
+            raise UnusableError(f"{side} {quoted(text)}: tag not found") from error
+        except ForeignDomainError as error:
+            raise UnusableError(f"{side} {quoted(text)}: {error}") from error
+
+    def _addresses(self, source: Selector) -> frozenset[str]:
+        found = self._compiled.resolver.resolve(source)
+        roster = self._compiled.roster
+        points = {*roster.points(found.nodes), *roster.points_in(found.space)}
+        if not points:
+            raise UnusableError(f"src {quoted(source.text)} means no node now")
+        return frozenset(text_at(number) for number in points)
+
+    def _destination(self, word: Located, source: Selector) -> int:
+        selector = self._selector(word.text, "dst")
+        if selector.kind is Kind.SELF:
+            nodes = 0
+            if source.kind is Kind.USER:
+                nodes = self._compiled.resolver.members(source)
+        elif selector.block is not None and not selector.block.is_single:
+            raise UnusableError(f"dst {quoted(word.text)} names more than one host")
+        else:
+            nodes = self._compiled.resolver.members(selector)
+        if not nodes:
+            raise UnusableError(f"dst {quoted(word.text)} means no node now")
+        return nodes
+
+
+def _let_in(rules: tuple[SSHRule, ...], address: str, login: str) -> bool:
+    return any(_names(rule, address) and allows(rule.ssh_users, login) for rule in rules)
+
+
+def _checked(rules: tuple[SSHRule, ...], address: str, login: str) -> bool:
+    return any(
+        rule.action.hold_and_delegate and _names(rule, address) and allows(rule.ssh_users, login)
+        for rule in rules
+    )
+
+
+def _names(rule: SSHRule, address: str) -> bool:
+    return any(principal.node_ip == address for principal in rule.principals)
