@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import assert_never
 
+from warren_operator import metrics
 from warren_operator.cluster import Cluster
 from warren_operator.desired.secrets import SecretChange
 from warren_operator.errors import ConflictError, RefusedError
@@ -23,7 +24,9 @@ async def apply(cluster: Cluster, actions: Sequence[Action]) -> list[str]:
             await _run(cluster, action)
         except (RefusedError, ConflictError) as error:
             refused.append(str(error))
+            metrics.ACTIONS.labels(_verb(action), "refused").inc()
         else:
+            metrics.ACTIONS.labels(_verb(action), "done").inc()
             logger.info("applied", extra={"action": str(action)})
     return refused
 
@@ -43,6 +46,10 @@ async def write_secrets(cluster: Cluster, namespace: str, changes: Sequence[Secr
         else:
             logger.info("secret written", extra={"secret": name})
     return complete
+
+
+def _verb(action: Action) -> str:
+    return "apply" if isinstance(action, Apply) else "delete"
 
 
 async def _run(cluster: Cluster, action: Action) -> None:

@@ -56,13 +56,14 @@ class Cluster(Protocol):
 
 
 class KubernetesCluster:
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(self, api: client.ApiClient, page: int = PAGE) -> None:
+        self._page = page
         self._dynamic = DynamicClient(  # type: ignore[no-untyped-call]  # untyped there
             api, discoverer=lambda *_: None
         )
 
     @classmethod
-    def connect(cls, kubeconfig: str | None = None) -> KubernetesCluster:
+    def connect(cls, kubeconfig: str | None = None, page: int = PAGE) -> KubernetesCluster:
         """As a pod if we are one, else as the person whose kubeconfig it is."""
         settings = client.Configuration()
         try:
@@ -79,7 +80,7 @@ class KubernetesCluster:
             except config.ConfigException as error:
                 raise ClusterError(f"neither in a pod nor with a kubeconfig: {error}") from error
         settings.connection_pool_maxsize = 8
-        return cls(client.ApiClient(settings))
+        return cls(client.ApiClient(settings), page)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         try:
@@ -97,7 +98,7 @@ class KubernetesCluster:
                 "GET",
                 kind.path(namespace),
                 label_selector=query(dict(labels)) if labels else None,
-                limit=PAGE,
+                limit=self._page,
                 _continue=token,
             )
             # Items of a list come without their kind.

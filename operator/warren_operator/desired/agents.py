@@ -86,6 +86,9 @@ def cleanup_daemon_set(mesh: Mesh, images: Images) -> Manifest:
     owners = {"mesh": mesh.name}
     daemon_set = head(Kind.DAEMON_SET, cleanup_name(mesh.name), mesh.manifest, labels(CLEANUP, **owners))
     del daemon_set["metadata"]["ownerReferences"]
+    # A control server elsewhere still knows these nodes: applied again, the Mesh brings back the same members
+    # instead of others beside them. One that goes with its Mesh has nothing to remember.
+    purge = " --purge" if isinstance(mesh.control, Managed) else ""
     settings = {
         "WARREN_AGENT_SERVER_URL": mesh.control.url,
         "WARREN_AGENT_INTERFACE": INTERFACE,
@@ -96,7 +99,7 @@ def cleanup_daemon_set(mesh: Mesh, images: Images) -> Manifest:
         "image": mesh.image_agent or images.agent,
         "imagePullPolicy": images.pull_policy,
         "command": ["/bin/sh", "-ec"],
-        "args": ["warren-agent cleanup --purge; : >/run/warren/cleaned; exec sleep 86400"],
+        "args": [f"warren-agent cleanup{purge}; : >/run/warren/cleaned; exec sleep 86400"],
         "env": [{"name": name, "value": value} for name, value in settings.items()],
         "securityContext": network_container(),
         "resources": requests("10m", "32Mi"),
