@@ -48,9 +48,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class LoggedOut:
-    """Expire the node now, or delete it if it is ephemeral; `None` if it is gone already."""
+    """Expire the node now, or delete it for good; `node` is `None` if it is gone already."""
 
     node: Node | None
+    delete: bool
+    """The node is ephemeral, or its machine says so now because it will not come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def decide(request: RegisterRequest, machine: MachinePublic, snapshot: Snapshot,
         return Refused(Refusal.FOREIGN_NODE_KEY)
     expiry = request.expiry
     if expiry is not None and expiry <= now:
-        return LoggedOut(node)
+        return LoggedOut(node, delete=request.ephemeral or (node is not None and node.ephemeral))
     if node is not None and not node.expired(now):
         return _decide_live(request, node, expiry, snapshot, now)
     if not _auth_key(request):

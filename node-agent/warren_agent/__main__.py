@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import shutil
 import socket
 import sys
 import time
@@ -192,7 +191,7 @@ def netcheck(config_file: Path | None, socket: Path | None, output: str) -> None
 @CONFIG
 @click.option("--interface", help="Name of the interface.")
 @click.option("--state-dir", type=click.Path(), help="Folder of the keys and the cached network map.")
-@click.option("--purge", is_flag=True, help="Forget the keys too: this host joins as a new node next time.")
+@click.option("--purge", is_flag=True, help="Leave the mesh for good: log out, be forgotten, drop the keys.")
 def cleanup(config_file: Path | None, purge: bool, **flags: Any) -> None:
     """Remove the interface, routes, rules, firewall table and programs of the agent. Harmless to repeat."""
     config = _settings(config_file, flags, joining=False)
@@ -203,12 +202,13 @@ def cleanup(config_file: Path | None, purge: bool, **flags: Any) -> None:
             _asked(lambda: ask(config.socket, "POST", "down"))
             _wait_until_gone(config.socket)
         problems = app.cleanup(config)
-        if purge and config.state_dir.exists():
-            shutil.rmtree(config.state_dir)
+        untold = asyncio.run(app.forget(config)) if purge else None
     except AgentError as error:
         _fail(str(error), BAD_INPUT)
     except OSError as error:
         _fail(f"cannot remove {config.state_dir}: {error.strerror}", FAILED)
+    if untold is not None:
+        click.echo(f"warren-agent: {untold}", err=True)
     for problem in problems:
         click.echo(f"warren-agent: {problem}", err=True)
     sys.exit(FAILED if problems else 0)

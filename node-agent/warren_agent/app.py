@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import logging
+import shutil
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,11 @@ from warren_agent import netmap_cache
 from warren_agent.agent import Agent
 from warren_agent.config import Config, DataPlane
 from warren_agent.control.client import KeyRotationError
+from warren_agent.control.leave import leave
 from warren_agent.data_plane import choose, link_index, wireguard_process
-from warren_agent.errors import SetupError, StateError
+from warren_agent.errors import ControlError, SetupError, StateError
 from warren_agent.kernel.network import HostNetwork
-from warren_agent.keystore import Keys, load_or_create, save, with_new_node_key
+from warren_agent.keystore import Keys, load, load_or_create, save, with_new_node_key
 from warren_agent.local_api import is_served
 from warren_agent.requirements import require_capabilities
 from warren_runtime.tls import TlsError, client_context
@@ -116,3 +118,22 @@ def cleanup(config: Config) -> list[str]:
     if not is_served(config.socket):
         config.socket.unlink(missing_ok=True)
     return problems
+
+
+async def forget(config: Config) -> str | None:
+    """Leave the mesh for good and drop the keys. Returns why the control server could not be told, if so."""
+    untold = await _tell_leaving(config)
+    if config.state_dir.exists():
+        await asyncio.to_thread(shutil.rmtree, config.state_dir)
+    return untold
+
+
+async def _tell_leaving(config: Config) -> str | None:
+    try:
+        keys = load(config.state_dir)
+        if keys is None or not config.server_url:
+            return None
+        await leave(config, keys, _trust(config))
+    except (ControlError, SetupError, StateError) as error:
+        return f"the control server was not told and still lists this node: {error}"
+    return None

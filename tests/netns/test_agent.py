@@ -177,6 +177,17 @@ def test_a_host_is_left_as_it_was_found(world: Mesh) -> None:
     assert (again.returncode, again.stderr) == (0, "")
 
 
+def test_a_host_that_leaves_for_good_is_forgotten_by_the_others(world: Mesh) -> None:
+    home, office = world.joined("home", "office")
+    assert home.peer("office")
+    left = office.run("cleanup", "--purge")
+    assert (left.returncode, left.stderr) == (0, "")
+    assert eventually(lambda: [peer["name"] for peer in home.status()["peers"]] == [])
+    office.start()
+    assert eventually(office.ready, within=30.0), office.log.read_text()
+    assert office.status()["node"]["name"] == "office"
+
+
 def take_down(host: AgentHost) -> None:
     assert host.run("down").returncode == 0
 

@@ -83,8 +83,8 @@ class Registrar:
         match outcome:
             case Refused(refusal=refusal):
                 return self._refused(request, refusal.value, now)
-            case LoggedOut(node=node):
-                await self._log_out(writer, node, now)
+            case LoggedOut(node=node, delete=delete):
+                await self._log_out(writer, node, now, delete=delete)
                 return RegisterResponse(node_key_expired=True), Registration.LOGOUT
             case ExpiryShortened(node=node, expiry=expiry):
                 shortened = dataclasses.replace(node, expiry=expiry)
@@ -109,10 +109,10 @@ class Registrar:
             case _:
                 assert_never(outcome)
 
-    async def _log_out(self, writer: Writer, node: Node | None, now: datetime) -> None:
+    async def _log_out(self, writer: Writer, node: Node | None, now: datetime, *, delete: bool) -> None:
         if node is None:
             return
-        if node.ephemeral:
+        if delete:
             await writer.remove(node, now)
         else:
             await writer.put(dataclasses.replace(node, expiry=now))

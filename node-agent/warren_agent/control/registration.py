@@ -76,6 +76,16 @@ def register_request(keys: Keys, info: Hostinfo, auth_key: str | None) -> Regist
     )
 
 
+def leave_request(keys: Keys, now: datetime) -> RegisterRequest:
+    """Log out and be forgotten: an expiry that has come logs out, and an ephemeral node is then deleted.
+
+    A server that takes only its own word for what is ephemeral keeps the node as logged out.
+    """
+    return RegisterRequest(
+        version=CAPABILITY_VERSION, node_key=keys.node.public, nl_key=_NO_LOCK_KEY, expiry=now, ephemeral=True
+    )
+
+
 def map_request(keys: Keys, info: Hostinfo, local: LocalState | None, *, stream: bool) -> MapRequest:
     """The poll, or the lite update that tells what changed. The disco key goes into every request: some
     servers take its absence for a zero key.

@@ -188,6 +188,16 @@ async def test_an_ephemeral_node_is_gone_after_its_logout(server: Running) -> No
     await web.until(lambda: web.peer("job") is None)
 
 
+async def test_a_machine_that_leaves_for_good_frees_its_name(server: Running) -> None:
+    web = await server.member("web")
+    nas = await server.member("nas")
+    await web.until(lambda: web.peer("nas") is not None)
+    await nas.register(expiry=LOGOUT, ephemeral=True)
+    await web.until(lambda: web.peer("nas") is None)
+    await server.member("nas")
+    await web.until(lambda: web.peer("nas") is not None)
+
+
 async def test_a_used_up_pool_is_told(start_server: StartServer) -> None:
     server = await start_server(addresses={"v4": "100.64.0.0/30"})
     for name in ("web", "office"):

@@ -55,11 +55,17 @@ def test_a_node_key_of_another_machine_is_refused_whatever_else_is_asked() -> No
 def test_an_expiry_in_the_past_is_a_logout_even_with_a_key() -> None:
     known = node(1)
     outcome = decide(request(auth="reusable", expiry=LOGOUT), machine_key(1), snapshot(known, keys=KEYS), NOW)
-    assert outcome == LoggedOut(known)
+    assert outcome == LoggedOut(known, delete=False)
 
 
 def test_the_logout_of_a_node_that_is_gone_is_no_error() -> None:
-    assert decide(request(expiry=LOGOUT), machine_key(1), snapshot(), NOW) == LoggedOut(None)
+    assert decide(request(expiry=LOGOUT), machine_key(1), snapshot(), NOW) == LoggedOut(None, delete=False)
+
+
+def test_a_logout_that_calls_the_node_ephemeral_deletes_it() -> None:
+    known = node(1)
+    outcome = decide(request(expiry=LOGOUT, ephemeral=True), machine_key(1), snapshot(known), NOW)
+    assert outcome == LoggedOut(known, delete=True)
 
 
 def test_the_zero_time_is_no_logout() -> None:
