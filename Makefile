@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check test bench clean lock format
+.PHONY: help venv demo check test prepare bench clean lock format
 
 PYTHON ?= python3
 ARGS ?=
@@ -33,8 +33,11 @@ check: venv ## Format, lint, types, import contracts, unit and property tests (b
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit $(ARGS)
 
-test: check ## Everything: check, real sockets, namespaces, real clusters and stock peers (needs root)
+test: check prepare ## Everything: check, real sockets, namespaces, real clusters and stock peers (needs root)
 	$(BIN)/pytest tests/service tests/netns tests/lab $(ARGS)
+
+prepare: venv
+	$(BIN)/warren-lab prepare
 
 bench: venv ## Figures against a peer in the same run: make bench ARGS=NAME
 	$(BIN)/python bench $(ARGS)

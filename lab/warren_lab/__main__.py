@@ -11,6 +11,7 @@ from warren_lab import cluster
 from warren_lab.demo.command import demo
 from warren_lab.errors import LabError
 from warren_lab.net import namespaces
+from warren_lab.prepare import prepare
 from warren_lab.run import kept_runs, sweep
 from warren_lab.tools import commands, ensure
 
@@ -21,6 +22,7 @@ def lab() -> None:
 
 
 lab.add_command(demo)
+lab.add_command(prepare)
 lab.add_command(commands.build)
 lab.add_command(commands.path)
 lab.add_command(commands.clean)

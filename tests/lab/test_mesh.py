@@ -1,0 +1,261 @@
+"""One mesh of two real clusters behind NAT: what it refuses, what it survives, and how it goes away.
+
+home-node -- home-router --+                +-- office-router -- office-node
+                           +-- internet ----+
+                                            +-- cafe-router -- laptop
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from support.lab import eventually
+from support.requirements import require_root_netns
+from warren_lab import preflight
+from warren_lab.cluster import ClusterError
+from warren_lab.demo.show import asked_by
+from warren_lab.errors import LabError
+from warren_lab.scenario import Member, MeshOfTwo, World
+from warren_lab.scenario.mesh import NAMESPACE
+from warren_lab.scenario.stream import Stream
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+SETTLE_SECONDS = 90.0
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    require_root_netns()
+    if problems := preflight.check({"network", "cluster", "images"}):
+        pytest.skip("; ".join(map(str, problems)))
+    with World(say=print, progress=lambda _step: None) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def home_only(world: World) -> MeshOfTwo:
+    """The home mesh is ready; the office has the operator and nothing else."""
+    mesh = MeshOfTwo(world)
+    for member in mesh.members:
+        mesh.install(member)
+    mesh.give_certificate()
+    mesh.apply(mesh.home, "home/mesh.yaml")
+    mesh.wait_ready(mesh.home)
+    return mesh
+
+
+@pytest.fixture(scope="module")
+def mesh(home_only: MeshOfTwo) -> MeshOfTwo:
+    """Both clusters are in the mesh, and pods of one have reached pods of the other."""
+    home_only.let_office_in()
+    home_only.apply(home_only.office, "office/mesh.yaml")
+    home_only.wait_ready(home_only.office)
+    for member in home_only.members:
+        home_only.start_pages(member)
+    home_only.fetch_from_pod(home_only.home, home_only.page_ip(home_only.office))
+    home_only.wait_for_path(home_only.home, home_only.office.node, "direct", 30)
+    return home_only
+
+
+def condition(member: Member, kind: str) -> dict[str, Any]:
+    """One condition of the member's Mesh, empty if it has none of that kind."""
+    document = member.cluster.kubectl_json("get", member.mesh, "--namespace", NAMESPACE)
+    conditions: list[dict[str, Any]] = document.get("status", {}).get("conditions", [])
+    return next((each for each in conditions if each["type"] == kind), {})
+
+
+def manifest(member: Member, **changes: Any) -> str:
+    """The member's example Mesh under another name, with parts of its spec replaced."""
+    live = member.cluster.kubectl_json("get", member.mesh, "--namespace", NAMESPACE)
+    spec = {**live["spec"], **changes}
+    return json.dumps(
+        {
+            "apiVersion": live["apiVersion"],
+            "kind": "Mesh",
+            "metadata": {"name": "other", "namespace": NAMESPACE},
+            "spec": {name: value for name, value in spec.items() if value is not None},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"addresses": {"v4": "100.64.0.0/99"}}, "addresses"),
+        ({"addresses": {"v4": "192.168.0.0/16"}}, "100.64.0.0/10"),
+        (
+            {"agents": {"advertise": {"podCIDRs": ["10.1.0.0/16"], "serviceCIDRs": ["10.1.128.0/17"]}}},
+            "overlap",
+        ),
+        ({"agents": {"port": 70000}}, "65535"),
+        ({"controlServer": {}}, "managed"),
+        ({"colour": "green"}, "colour"),
+    ],
+    ids=[
+        "bad prefix",
+        "foreign range",
+        "overlapping ranges",
+        "bad port",
+        "no control server",
+        "unknown field",
+    ],
+)
+def test_an_invalid_mesh_is_refused_with_readable_words(
+    home_only: MeshOfTwo, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ClusterError) as refusal:
+        home_only.home.cluster.kubectl("apply", "-f", "-", input=manifest(home_only.home, **changes))
+    assert words in str(refusal.value)
+
+
+@pytest.fixture
+def office_with_wrong_key(home_only: MeshOfTwo) -> Iterator[Callable[[], None]]:
+    """The office's Mesh with a key that nobody gave out; what it yields puts the right one in its place."""
+    office = home_only.office.cluster
+    home_only.let_office_in()
+    right = office.kubectl_json("get", "secret", "join", "--namespace", NAMESPACE)["data"]
+
+    def give(patch: dict[str, Any]) -> None:
+        office.kubectl("patch", "secret", "join", "--namespace", NAMESPACE, "--patch", json.dumps(patch))
+
+    give({"stringData": {"key": f"warren-auth-{'a' * 12}-{'b' * 48}"}})
+    home_only.apply(home_only.office, "office/mesh.yaml")
+    yield lambda: give({"data": right})
+    home_only.delete(home_only.office)
+    office.kubectl("delete", "secret", "join", "--namespace", NAMESPACE)
+    assert home_only.leftovers(home_only.office) == []
+
+
+def test_a_wrong_join_key_shows_in_condition_event_and_log_until_the_right_one_is_there(
+    home_only: MeshOfTwo, office_with_wrong_key: Callable[[], None]
+) -> None:
+    office = home_only.office
+    assert eventually(
+        lambda: condition(office, "JoinKeyAccepted").get("status") == "False", within=SETTLE_SECONDS
+    )
+    assert "key" in condition(office, "JoinKeyAccepted")["message"]
+    assert condition(office, "Ready")["status"] == "False"
+    log = office.cluster.kubectl("logs", "--namespace", NAMESPACE, "ds/office-agent", "-c", "agent")
+    assert "invalid pre-auth key" in log
+    assert "b" * 48 not in log
+    assert eventually(lambda: "JoinRefused" in warnings(office), within=SETTLE_SECONDS)
+    office_with_wrong_key()
+    home_only.wait_ready(office)
+
+
+def warnings(member: Member) -> str:
+    return member.cluster.kubectl("get", "events", "--namespace", NAMESPACE, "--field-selector=type=Warning")
+
+
+def test_pods_see_each_others_own_addresses_in_both_directions(mesh: MeshOfTwo) -> None:
+    for member in mesh.members:
+        page = mesh.fetch_from_pod(member, mesh.page_ip(mesh.other(member)))
+        assert asked_by(page) == mesh.client_ip(member)
+
+
+def test_services_of_the_other_cluster_answer(mesh: MeshOfTwo) -> None:
+    for member in mesh.members:
+        page = mesh.fetch_from_pod(member, mesh.service_ip(mesh.other(member)), port=80)
+        assert "page served by" in page
+
+
+def test_on_the_direct_path_no_packet_passes_the_agent(mesh: MeshOfTwo) -> None:
+    mesh.wait_for_path(mesh.home, mesh.office.node, "direct", 30)
+    before = mesh.peer(mesh.home, mesh.office.node)
+    for _ in range(5):
+        mesh.fetch_from_pod(mesh.home, mesh.page_ip(mesh.office))
+    after = mesh.peer(mesh.home, mesh.office.node)
+    assert after["tx_bytes"] > before["tx_bytes"]
+    assert after["relay_tx_packets"] == before["relay_tx_packets"]
+    assert after["relay_rx_packets"] == before["relay_rx_packets"]
+
+
+def test_agents_are_not_privileged(mesh: MeshOfTwo) -> None:
+    pods = mesh.home.cluster.kubectl_json(
+        *("get", "pods", "--namespace", NAMESPACE, "--selector=app.kubernetes.io/component=agent")
+    )["items"]
+    contexts = [each["securityContext"] for pod in pods for each in pod["spec"]["containers"]]
+    assert contexts
+    for context in contexts:
+        assert not context.get("privileged")
+        assert sorted(context["capabilities"]["add"]) == ["NET_ADMIN", "NET_RAW"]
+        assert context["capabilities"]["drop"] == ["ALL"]
+
+
+def test_every_machine_has_a_node_object(mesh: MeshOfTwo) -> None:
+    mesh.wait_for_nodes(mesh.home, {member.node for member in mesh.members})
+    office = mesh.home.cluster.kubectl_json(
+        "get", "nodes.warren.dev", mesh.office.node, "--namespace", NAMESPACE
+    )["status"]
+    assert office["homeRelay"]["code"] == "home"
+    assert "203.0.113.20:41641" in office["endpoints"]
+    assert office["lastSeen"]
+    assert any(each["type"] == "Ready" and each["status"] == "True" for each in office["conditions"])
+
+
+@pytest.mark.parametrize(
+    ("where", "component", "container"),
+    [
+        ("home", "control", "control"),
+        ("home", "agent", "agent"),
+        ("office", "agent", "agent"),
+        ("home", "operator", "operator"),
+        ("office", "operator", "operator"),
+    ],
+)
+def test_a_stream_between_pods_survives_kill_9_and_the_mesh_gets_ready_again(
+    mesh: MeshOfTwo, where: str, component: str, container: str
+) -> None:
+    victim = mesh.home if where == "home" else mesh.office
+    with Stream.between(mesh, mesh.home, mesh.office) as stream:
+        stream.wait_for_arrival(time.monotonic(), 15)
+        mesh.kill_container(victim, component, container)
+        stream.wait_for_arrival(time.monotonic(), 30)
+        for member in mesh.members:
+            mesh.wait_ready(member)
+        stream.wait_for_arrival(time.monotonic(), 15)
+
+
+def test_a_stream_survives_the_death_of_userspace_wireguard(mesh: MeshOfTwo) -> None:
+    with Stream.between(mesh, mesh.home, mesh.office) as stream:
+        stream.wait_for_arrival(time.monotonic(), 15)
+        mesh.kill_container(mesh.office, "agent", "wireguard")
+        stream.wait_for_arrival(time.monotonic(), 60)
+        mesh.wait_ready(mesh.office)
+
+
+def test_a_derp_relay_gets_into_the_relay_map_survives_kill_9_and_leaves_it_when_deleted(
+    mesh: MeshOfTwo,
+) -> None:
+    def regions() -> set[str]:
+        answer = json.loads(
+            mesh.home.cluster.kubectl(
+                *("exec", "--namespace", NAMESPACE, "ds/home-agent", "-c", "agent", "--"),
+                *("warren-agent", "netcheck", "--output", "json"),
+            )
+        )
+        return {region["code"] for region in answer["relays"]}
+
+    mesh.apply(mesh.home, "home/derprelay.yaml")
+    ready = ("wait", "--for=condition=Ready", "derprelay/balcony", "--namespace", NAMESPACE, "--timeout=90s")
+    mesh.kubectl(mesh.home, *ready, timeout=100)
+    assert eventually(lambda: "balcony" in regions(), within=SETTLE_SECONDS)
+    mesh.kill_container(mesh.home, "relay", "relay")
+    mesh.kubectl(mesh.home, *ready, timeout=100)
+    assert eventually(lambda: "balcony" in regions(), within=SETTLE_SECONDS)
+    mesh.kubectl(mesh.home, "delete", "derprelay/balcony", "--namespace", NAMESPACE, "--timeout=60s")
+    assert eventually(lambda: "balcony" not in regions(), within=SETTLE_SECONDS)
+
+
+def test_deleted_meshes_leave_nothing_on_the_nodes_or_in_the_clusters(mesh: MeshOfTwo) -> None:
+    for member in reversed(mesh.members):
+        mesh.delete(member)
+        assert mesh.leftovers(member) == []
+    with pytest.raises(LabError):
+        mesh.wait_ready(mesh.home, timeout_seconds=1)
