@@ -35,6 +35,7 @@ from warren_agent.paths.timing import (
     PROBE_SECONDS,
     PROBES_BEFORE_CALL,
     REASSERT_SECONDS,
+    REFUSAL_SECONDS,
     ROAM_PATIENCE_SECONDS,
     SESSION_ACTIVE_SECONDS,
     SHORT_PATIENCE_SECONDS,
@@ -92,6 +93,8 @@ class PeerPath:
         self._called_at: float | None = None
         self._roamed: AddrPort | None = None
         self._roam_until = 0.0
+        self._refused: AddrPort | None = None
+        self._refused_until = 0.0
         self._corrected_at: float | None = None
 
     # Input: what the network map, WireGuard and people say
@@ -146,11 +149,13 @@ class PeerPath:
         wanted = self._trust.address
         if endpoint == wanted:
             self._roamed = None
-        elif endpoint is None:
+        elif endpoint is None or (endpoint == self._refused and now < self._refused_until):
             self._correct(wanted, now)
         elif endpoint != self._roamed:
             self._roam(endpoint, now)
         elif now >= self._roam_until:
+            # It carries the peer's packets but not ours: do not give it another chance at each packet.
+            self._refused, self._refused_until = endpoint, now + REFUSAL_SECONDS
             self._roamed = None
             self._correct(wanted, now)
 
@@ -299,6 +304,8 @@ class PeerPath:
         if candidate is None:
             return
         candidate.latency_seconds = proven.latency_seconds
+        if proven.address == self._refused:
+            self._refused = None
         best = self._trust.best
         if best is not None and best.address == proven.address:
             self._trust.renew(proven.latency_seconds, now)

@@ -83,6 +83,10 @@ ROAM_PATIENCE_SECONDS: Final = 1.5
 """WireGuard roamed to an address we do not trust: it is pinged, and undone only if no pong comes in this
 time, because it is usually the peer whose trust returned first."""
 
+REFUSAL_SECONDS: Final = 30.0
+"""How long an address that WireGuard roamed to in vain is undone at once, unless it answers a ping
+meanwhile."""
+
 REASSERT_SECONDS: Final = 1.0
 """Least time between two corrections of one peer's endpoint."""
 

@@ -122,6 +122,7 @@ class PathEngine:
         self._peers: dict[NodePublic, PathPeer] = {}
         self._records: dict[NodePublic, PeerRecord] = {}
         self._counts: dict[NodePublic, Counts] = {}
+        self._has_relay_map = False
         self._regions: dict[int, DERPRegion] = {}
         self._scores: Mapping[int, float] = {}
         self._home = 0
@@ -142,9 +143,11 @@ class PathEngine:
 
     def set_relay_map(self, derp_map: DERPMap) -> None:
         """Take a new relay map; connections to regions that did not change stay."""
+        first = not self._has_relay_map
+        self._has_relay_map = True
         regions = regions_of(derp_map)
         scores = dict((derp_map.home_params and derp_map.home_params.region_score) or {})
-        changed = (regions, scores) != (self._regions, self._scores)
+        changed = first or (regions, scores) != (self._regions, self._scores)
         self._regions, self._scores = regions, scores
         if changed and self._running is not None:
             self._running.pool.set_regions(self._regions)
@@ -246,7 +249,8 @@ class PathEngine:
             running = self._running = self._open(stack)
             stack.callback(self._stopped)
             running.pool.set_regions(self._regions)
-            running.surveyor.set_regions(self._regions, self._scores)
+            if self._has_relay_map:
+                running.surveyor.set_regions(self._regions, self._scores)
             self._pump()
             async with asyncio.TaskGroup() as group:
                 group.create_task(running.pool.run(), name="relays")

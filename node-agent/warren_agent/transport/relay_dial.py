@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import socket
@@ -178,9 +179,11 @@ async def https_latency_seconds(node: DERPNode, tls: RelayTls, *, mark: int, ipv
             server_hostname=plan.server_hostname,
             ssl_handshake_timeout=HANDSHAKE_SECONDS,
         )
-    except (OSError, ssl.SSLError) as error:
+    except BaseException as error:
         sock.close()
-        raise RelayDialError(str(error) or type(error).__name__) from error
+        if isinstance(error, OSError):
+            raise RelayDialError(str(error) or type(error).__name__) from error
+        raise
     try:
         plan.check(peer_certificate(writer.transport))
         # Not the loop's time, which stands still within a turn of the loop.
@@ -194,6 +197,8 @@ async def https_latency_seconds(node: DERPNode, tls: RelayTls, *, mark: int, ipv
         raise RelayDialError(str(error)) from error
     finally:
         writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 def peer_certificate(transport: asyncio.BaseTransport) -> bytes:

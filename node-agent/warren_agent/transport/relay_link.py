@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, cast
@@ -43,12 +42,19 @@ class RelayLink(asyncio.Protocol):
         self._on_events = on_events
         self._transport: asyncio.Transport | None = None
         self._failure = "connection closed"
+        self._opened = False
         self.ready: asyncio.Future[str] = loop.create_future()
         self.closed: asyncio.Future[str] = loop.create_future()
         self.heard_at = time.monotonic()
 
+    @property
+    def opened(self) -> bool:
+        """Whether the socket is the connection's to close."""
+        return self._opened
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's TLS transport is one in all but its class.
+        self._opened = True
         self._transport = cast(asyncio.Transport, transport)
         try:
             self._plan.check(peer_certificate(transport))
@@ -129,12 +135,12 @@ async def open_link(
         )
         async with asyncio.timeout(READY_SECONDS):
             refused = await link.ready
-    except (OSError, ssl.SSLError, TimeoutError) as error:
+    except BaseException as error:
         link.abort("gave up")
-        sock.close()
-        raise RelayDialError(str(error) or "no answer in time") from error
-    except BaseException:
-        link.abort("gave up")
+        if not link.opened:
+            sock.close()
+        if isinstance(error, OSError):
+            raise RelayDialError(str(error) or "no answer in time") from error
         raise
     if refused:
         raise RelayDialError(refused)

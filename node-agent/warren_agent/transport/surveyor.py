@@ -28,8 +28,10 @@ PERIOD_SECONDS: Final = (20.0, 26.0)
 """Below the 30 s after which many firewalls forget a UDP mapping."""
 
 HTTPS_SECONDS: Final = 5.0
-ALIVE_SECONDS: Final = 8.0
-"""A home relay that sent something this recently is alive, measured or not."""
+HTTPS_KEPT_SECONDS: Final = 300.0
+
+ALIVE_SECONDS: Final = 75.0
+"""A home relay that sent something this recently is alive, measured or not: it says something each minute."""
 
 Send = Callable[[bytes, AddrPort, IPAddress | None], bool]
 
@@ -61,13 +63,17 @@ class Surveyor:
         self._regions: Mapping[int, DERPRegion] = {}
         self._scores: Mapping[int, float] = {}
         self._run: Netcheck | None = None
+        self._has_map = False
         self._wanted = asyncio.Event()
         self._progress = asyncio.Event()
         self._waiting: list[asyncio.Future[NetcheckReport]] = []
+        self._https: tuple[float, dict[int, float]] | None = None
         self.last = NetcheckReport()
 
     def set_regions(self, regions: Mapping[int, DERPRegion], scores: Mapping[int, float]) -> None:
         self._regions, self._scores = regions, scores
+        self._has_map = True
+        self._https = None
         self.request()
 
     def request(self) -> None:
@@ -95,6 +101,13 @@ class Surveyor:
 
     async def run(self, is_active: Callable[[], bool]) -> None:
         """Measure when asked, and periodically while there is traffic."""
+        try:
+            await self._run_forever(is_active)
+        finally:
+            for future in self._waiting:
+                future.cancel()
+
+    async def _run_forever(self, is_active: Callable[[], bool]) -> None:
         while True:
             try:
                 async with asyncio.timeout(random.uniform(*PERIOD_SECONDS)):  # noqa: S311 - spreads load
@@ -104,11 +117,15 @@ class Surveyor:
                     continue
             self._wanted.clear()
             waiting, self._waiting = self._waiting, []
-            if not self._regions:
-                # Without a relay map there is nobody to ask; who waits gets what is known.
+            if not self._has_map:
+                # Nobody to ask yet, and a home of "none" would be told to everybody.
                 _resolve(waiting, self.last)
                 continue
-            report = await self._measure()
+            try:
+                report = await self._measure()
+            except asyncio.CancelledError:
+                self._waiting += waiting
+                raise
             self._counters.netchecks += 1
             self.last = report
             self._on_report(report)
@@ -151,6 +168,16 @@ class Surveyor:
             pass
 
     async def _measure_https(self, regions: Mapping[int, DERPRegion]) -> dict[int, float]:
+        """Kept for minutes while home is alive: each look is a TLS handshake with every region."""
+        now = time.monotonic()
+        if self._https is not None and now - self._https[0] < HTTPS_KEPT_SECONDS and self._home_alive(now):
+            return self._https[1]
+        found = await self._ask_https(regions)
+        if found:
+            self._https = (now, found)
+        return found
+
+    async def _ask_https(self, regions: Mapping[int, DERPRegion]) -> dict[int, float]:
         async def one(region_id: int) -> tuple[int, float] | None:
             for node in regions[region_id].nodes or ():
                 if node.stun_only:
@@ -170,14 +197,17 @@ class Surveyor:
 
     def _choose_home(self, report: NetcheckReport, regions: Mapping[int, DERPRegion]) -> int:
         now = time.monotonic()
-        heard = self._heard_at(self._home.home)
         return self._home.choose(
             report.region_latency_seconds,
             eligible=eligible_homes(regions),
             scores=self._scores,
-            home_alive=heard is not None and now - heard < ALIVE_SECONDS,
+            home_alive=self._home_alive(now),
             now=now,
         )
+
+    def _home_alive(self, now: float) -> bool:
+        heard = self._heard_at(self._home.home)
+        return heard is not None and now - heard < ALIVE_SECONDS
 
 
 def _resolve(waiting: list[asyncio.Future[NetcheckReport]], report: NetcheckReport) -> None:
