@@ -1,4 +1,4 @@
-"""Whether a policy may come into force: it must read well, name nobody ambiguously, and pass its own tests."""
+"""Whether a policy may come into force: it reads well, names nobody ambiguously, passes its own tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from warren_control.policy.document import Document
-from warren_control.policy.index import PolicyIndex
+from warren_control.policy.index import PolicyIndex, build_index
 from warren_control.policy.load import load
 from warren_control.policy.network import Network, User, matching_users
 from warren_control.policy.problems import MAX_PROBLEMS, PolicyError, Problem, quoted
@@ -17,7 +17,7 @@ from warren_control.policy.ssh_tests import SshTests
 
 def accept(text: str | bytes, network: Network, server_url: str = "") -> PolicyIndex:
     """The policy bound to the mesh, ready to be put in force; `PolicyError` if it must not be."""
-    index = PolicyIndex(load(text, network.settings.domains), network, server_url)
+    index = build_index(load(text, network.settings.domains), network, server_url)
     check(index)
     return index
 

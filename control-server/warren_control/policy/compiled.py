@@ -106,6 +106,11 @@ class Compiled:
             if serving & tagged:
                 yield ViaTarget(entry, serving & tagged, serving | roster.owners_in(space))
 
+    def use(self, resolver: Resolver) -> None:
+        """Read names of users by another list of users from now on. A refresh must follow."""
+        self.resolver = resolver
+        self._compiler = SideCompiler(self.document, self.roster, resolver)
+
     def refresh(self, touched: Iterable[Selector], *, everything: bool = False) -> Stale:
         """Recompute the sides that name one of the selectors."""
         names = frozenset(touched)

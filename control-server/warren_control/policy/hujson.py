@@ -15,7 +15,7 @@ from typing import Final
 
 # Real policies stay far below; a reader in Python takes about a microsecond a value.
 MAX_BYTES: Final = 4 * 1024 * 1024
-MAX_VALUES: Final = 200_000
+MAX_VALUES: Final = 100_000
 MAX_DEPTH: Final = 64
 MAX_NUMBER: Final = 64
 

@@ -1,13 +1,9 @@
-"""A policy in force over a mesh: what each node is told, and what a change of nodes changes.
-
-One writer owns it. Everything it returns is a value. A change recomputes the sides of rules that name the
-node by something that changed; filters are built when asked for and kept until a rule they hold changes.
-"""
+"""What a policy says to each node of a mesh. Every answer is a value, computed when it is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from warren_control.policy import ranges
@@ -34,38 +30,25 @@ class PeerRouteView:
     exits: tuple[Prefix, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PeerChange:
-    gained: frozenset[int]
-    lost: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What may differ after a change; nodes that are not named are told exactly what they were told before."""
-
-    filters: frozenset[int] = frozenset()
-    peers: Mapping[int, PeerChange] = field(default_factory=lambda: MappingProxyType({}))
-    """For the nodes that changed: whom they see newly or no longer. It holds the other way round too."""
-    ssh: frozenset[int] = frozenset()
-    views: frozenset[int] = frozenset()
-    """Nodes whose own view of all peers' routes may differ."""
-    routers: frozenset[int] = frozenset()
-    """Peers whose routes may differ in everybody's view."""
-
-
 class PolicyIndex:
-    def __init__(self, document: Document, network: Network, server_url: str = "") -> None:
-        self.document = document
+    """Answers about one state of the mesh. `LivePolicy.update` replaces it."""
+
+    def __init__(
+        self, compiled: Compiled, network: Network, server_url: str, filters: Mapping[int, Filter]
+    ) -> None:
         self._server_url = server_url
         self._network = network
-        self._roster = Roster(network.nodes)
-        self._compiled = Compiled(document, self._roster, network.users)
-        self._filters: dict[int, Filter] = {}
+        self._roster = compiled.roster
+        self._compiled = compiled
+        self._filters = dict(filters)
         self._builder: FilterBuilder | None = None
         self._ssh: SshRules | None = None
         self._routes: PeerRoutes | None = None
         self._capabilities: NodeCapabilities | None = None
+
+    @property
+    def document(self) -> Document:
+        return self._compiled.document
 
     @property
     def network(self) -> Network:
@@ -167,3 +150,18 @@ class PolicyIndex:
         if self._routes is None:
             self._routes = PeerRoutes(self._compiled, self._primaries())
         return self._routes
+
+    def renewed(self, network: Network, filters: Mapping[int, Filter]) -> PolicyIndex:
+        """Answers for the state the rules were brought to, keeping filters that still hold."""
+        return PolicyIndex(self._compiled, network, self._server_url, filters)
+
+    @property
+    def built_filters(self) -> Mapping[int, Filter]:
+        """The filters asked for so far."""
+        return MappingProxyType(self._filters)
+
+
+def build_index(document: Document, network: Network, server_url: str = "") -> PolicyIndex:
+    """Compile a document against all nodes."""
+    compiled = Compiled(document, Roster(network.nodes), network.users)
+    return PolicyIndex(compiled, network, server_url, {})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Final
 
 from warren_control.policy.document import NOWHERE, Document, Grant, PacketMatch
 from warren_control.policy.hujson import (
     HuJsonError,
-    Null,
     Object,
     Positions,
     Value,
@@ -24,11 +24,12 @@ from warren_control.policy.read_ipsets import read_ipsets
 from warren_control.policy.read_names import (
     read_groups,
     read_hosts,
+    read_posture_names,
     read_postures,
     read_tag_names,
     read_tag_owners,
 )
-from warren_control.policy.read_rules import RuleReader, read_posture_names
+from warren_control.policy.read_rules import RuleReader
 from warren_control.policy.read_sections import (
     read_approvers,
     read_node_attributes,
@@ -59,6 +60,10 @@ SECTIONS: Final = (
     "OneCGNATRoute",
 )
 ALLOW_ALL: Final = Grant(NOWHERE, (EVERYONE,), (EVERYONE,), (PacketMatch(None, (ALL_PORTS,)),))
+# Grants times their ip entries, and ACLs times their destinations: each filter is chosen among all of them.
+MAX_RULES: Final = 20_000
+# Assertions times rules: what tests may cost when a policy is stored.
+MAX_TEST_WORK: Final = 2_000_000
 # What holds while there is no policy at all.
 NO_POLICY: Final = Document((ALLOW_ALL,))
 
@@ -92,8 +97,14 @@ def _read(problems: ProblemList, root: Value, domains: frozenset[str]) -> Docume
     default = read_posture_names(problems, value_of(members, "defaultSrcPosture"), "defaultSrcPosture", names)
     rules = RuleReader(problems, names, default)
     grants = [*rules.grants(value_of(members, "grants")), *rules.acls(value_of(members, "acls"))]
-    if not _present(members, "acls") and not _present(members, "grants"):
-        grants = [ALLOW_ALL]
+    count = sum(max(1, len(grant.packets)) for grant in grants)
+    if count > MAX_RULES:
+        problems.add(root.offset, "", f"{count} rules; at most {MAX_RULES} are accepted", "fewer rules")
+    tests = read_tests(problems, value_of(members, "tests"))
+    if count * sum(len(test.accept) + len(test.deny) for test in tests) > MAX_TEST_WORK:
+        problems.add(root.offset, "tests", f"too many assertions for {count} rules", "fewer tests")
+    if "acls" not in members and "grants" not in members:
+        grants = [replace(ALLOW_ALL, postures=default)]
     one_cgnat = members.get("OneCGNATRoute")
     if one_cgnat is not None:
         problems.warn(one_cgnat.name.offset, "OneCGNATRoute", "this setting has no effect here")
@@ -106,14 +117,9 @@ def _read(problems: ProblemList, root: Value, domains: frozenset[str]) -> Docume
         ipsets,
         postures,
         read_approvers(problems, value_of(members, "autoApprovers"), names),
-        read_node_attributes(
-            problems,
-            value_of(members, "nodeAttrs"),
-            names,
-            lambda value, where: rules.capabilities(value, where, reserved=False),
-        ),
+        read_node_attributes(problems, value_of(members, "nodeAttrs"), names),
         SshReader(problems, names).rules(value_of(members, "ssh")),
-        read_tests(problems, value_of(members, "tests")),
+        tests,
         read_ssh_tests(problems, value_of(members, "sshTests"), names),
         truth(problems, value_of(members, "randomizeClientPort"), "randomizeClientPort"),
         truth(problems, value_of(members, "disableIPv4"), "disableIPv4"),
@@ -121,10 +127,3 @@ def _read(problems: ProblemList, root: Value, domains: frozenset[str]) -> Docume
         domains,
         tuple(problems.warnings),
     )
-
-
-def _present(members: object, name: str) -> bool:
-    """Null counts as absent; an empty list does not."""
-    assert isinstance(members, dict)
-    member = members.get(name)
-    return member is not None and not isinstance(member.value, Null)

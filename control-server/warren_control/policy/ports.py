@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 MAX_PORT: Final = 65535
@@ -69,6 +70,7 @@ def parse_ports(text: str) -> tuple[Ports, ...]:
     return tuple(_range(piece.strip()) for piece in pieces)
 
 
+@lru_cache(maxsize=4096)
 def _range(text: str) -> Ports:
     if text == "*":
         return ALL_PORTS

@@ -20,12 +20,10 @@ from warren_control.policy.program import Rule
 from warren_control.policy.ranges import AddressSet, Run
 from warren_control.policy.read_rules import unbracketed
 from warren_control.policy.selectors import (
-    ForeignDomainError,
     Kind,
     Names,
     Selector,
     SelectorError,
-    UnknownTagError,
     parse_selector,
 )
 
@@ -150,10 +148,6 @@ class ReachTests:
             return parse_selector(text, self._names)
         except SelectorError as error:
             raise UnusableError(f"{side} {quoted(text)}: {error.text}") from error
-        except UnknownTagError as error:
-            raise UnusableError(f"{side} {quoted(text)}: tag not found: {quoted(error.tag)}") from error
-        except ForeignDomainError as error:
-            raise UnusableError(f"{side} {quoted(text)}: {error}") from error
 
     def _addresses(self, selector: Selector, shown: str) -> AddressSet:
         """Address by address: two nodes with neighbouring addresses stay two sources."""

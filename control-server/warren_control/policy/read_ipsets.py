@@ -13,17 +13,10 @@ from warren_control.policy.problems import ProblemList, quoted
 from warren_control.policy.ranges import AddressSet, Run
 from warren_control.policy.read_names import has_prefix
 from warren_control.policy.reading import entries, words
-from warren_control.policy.selectors import (
-    ForeignDomainError,
-    Kind,
-    Names,
-    SelectorError,
-    UnknownTagError,
-    parse_selector,
-)
+from warren_control.policy.selectors import Kind, Names, SelectorError, parse_selector
 
-# Runs of addresses touched while all sets are computed: about a second.
-MAX_WORK: Final = 1_000_000
+# Runs of addresses touched while all sets are computed: below a second.
+MAX_WORK: Final = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +98,7 @@ class _Sets:
     def _target(self, step: Step) -> AddressSet:
         try:
             selector = parse_selector(step.target, self._names)
-        except (SelectorError, UnknownTagError, ForeignDomainError):
+        except SelectorError:
             selector = None
         if selector is not None and selector.block is not None:
             return ranges.of_blocks([selector.block])

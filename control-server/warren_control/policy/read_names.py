@@ -11,16 +11,8 @@ from warren_control.policy.hujson import Member, String, Value, kind_of
 from warren_control.policy.postures import EXPECTED, Assertion, parse_assertion
 from warren_control.policy.problems import ProblemList, quoted
 from warren_control.policy.ranges import Block, parse_block
-from warren_control.policy.reading import entries, word, words
-from warren_control.policy.selectors import (
-    OWNERS,
-    ForeignDomainError,
-    Names,
-    Selector,
-    SelectorError,
-    UnknownTagError,
-    parse_selector,
-)
+from warren_control.policy.reading import entries, selectors, word, words
+from warren_control.policy.selectors import OWNERS, Names, Selector
 
 _TAG: Final = re.compile(r"tag:[A-Za-z][A-Za-z0-9-]*")
 _MAX_NAME: Final = 200
@@ -141,45 +133,8 @@ def read_tag_owners(
 
 def read_owners(problems: ProblemList, value: Value, where: str, names: Names) -> tuple[Selector, ...]:
     """Users, groups and tags that own a tag or approve a route."""
-    found: list[Selector] = []
-    for one, path in words(problems, value, where):
-        try:
-            selector = parse_selector(one.value, names)
-        except UnknownTagError as unknown:
-            problems.add(
-                one.offset,
-                path,
-                f"tag not found: {quoted(unknown.tag)}",
-                "a tag of tagOwners",
-                name=unknown.tag,
-                candidates=names.tags,
-            )
-            continue
-        except ForeignDomainError as foreign:
-            problems.add(
-                one.offset,
-                path,
-                str(foreign),
-                "a domain of this mesh",
-                name=foreign.domain,
-                candidates=names.domains,
-            )
-            continue
-        except SelectorError as problem:
-            problems.add(
-                one.offset,
-                path,
-                problem.text,
-                problem.expected,
-                name=problem.name,
-                candidates=problem.candidates,
-            )
-            continue
-        if selector.kind in OWNERS:
-            found.append(selector)
-        else:
-            problems.add(one.offset, path, f"{quoted(one.value)} owns nothing", "users, groups or tags")
-    return tuple(found)
+    found = selectors(problems, value, where, names, OWNERS, expected="users, groups or tags")
+    return tuple(one.selector for one in found)
 
 
 def read_postures(problems: ProblemList, value: Value | None) -> Mapping[str, tuple[Assertion, ...]]:
@@ -203,3 +158,18 @@ def read_postures(problems: ProblemList, value: Value | None) -> Mapping[str, tu
             )
         postures[name] = tuple(found)
     return frozen_mapping(postures)
+
+
+def read_posture_names(
+    problems: ProblemList, value: Value | None, where: str, names: Names
+) -> tuple[str, ...]:
+    found: list[str] = []
+    for one, path in words(problems, value, where):
+        if one.value in names.postures:
+            found.append(one.value)
+        else:
+            text = f"posture not found: {quoted(one.value)}"
+            problems.add(
+                one.offset, path, text, "a name under postures", name=one.value, candidates=names.postures
+            )
+    return tuple(found)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from warren_control.policy.document import Capabilities, Grant, PacketMatch, frozen_mapping
-from warren_control.policy.hujson import Array, Number, Object, String, Value, kind_of, plain
+from warren_control.policy.document import Grant, PacketMatch
+from warren_control.policy.hujson import Array, Number, Object, String, Value, kind_of
 from warren_control.policy.ports import (
     ALL_PORTS,
     NAMES,
@@ -18,29 +18,33 @@ from warren_control.policy.ports import (
     protocol_name,
 )
 from warren_control.policy.problems import ProblemList, quoted
-from warren_control.policy.reading import entries, fields, items, place_of, value_of, words
+from warren_control.policy.read_capabilities import read_capabilities
+from warren_control.policy.read_names import read_posture_names
+from warren_control.policy.reading import (
+    Chosen,
+    fields,
+    items,
+    place_of,
+    selector_of,
+    selectors,
+    value_of,
+    words,
+)
 from warren_control.policy.selectors import (
     RULE_DESTINATIONS,
     RULE_SOURCES,
     SELF_SOURCES,
-    ForeignDomainError,
     Kind,
     Names,
     Selector,
     SelectorError,
-    UnknownTagError,
-    parse_selector,
 )
 
 _ACL_FIELDS: Final = ("action", "src", "dst", "proto", "srcPosture")
 _GRANT_FIELDS: Final = ("src", "dst", "ip", "app", "via", "srcPosture")
 _OLD_SPELLING: Final = {"users": "src", "ports": "dst"}
+_NOT_HERE: Final = "{} not valid on the {} side of a rule"
 _SELF_RULE: Final = "autogroup:self can only be used with users, groups, or supported autogroups"
-# Names in Tailscale's own domain that a user may grant; the others are given by the service alone.
-_GRANTABLE: Final = frozenset(
-    f"tailscale.com/cap/{name}" for name in ("drive", "relay", "webui", "kubernetes", "tsidp", "secrets")
-)
-_CAPABILITY: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?/\S+")
 _AUTOGROUP_KINDS: Final = frozenset(
     {Kind.MEMBER, Kind.TAGGED, Kind.SELF, Kind.INTERNET, Kind.ROLE, Kind.DANGER_ALL}
 )
@@ -72,7 +76,7 @@ class RuleReader:
                 offset, f"{where}.action", f"action={quoted(shown)} is not supported", '"accept"'
             )
         protocol = self._protocol(value_of(members, "proto"), f"{where}.proto")
-        sources = self.sources(value_of(members, "src"), f"{where}.src")
+        sources = self._sources(value_of(members, "src"), f"{where}.src")
         postures = self._postures(value_of(members, "srcPosture"), f"{where}.srcPosture")
         found: list[Grant] = []
         for word, path in words(self._problems, value_of(members, "dst"), f"{where}.dst"):
@@ -105,20 +109,22 @@ class RuleReader:
             return None
         match = PacketMatch(protocol, ports)
         self._check_portless(match, word, path)
-        selector = self._selector(word, unbracketed(name), path, side="dst")
+        selector = self._destination(word, unbracketed(name), path)
         return None if selector is None else (selector, match)
 
     def _grant(self, value: Value, where: str) -> Grant:
         members = fields(self._problems, value, where, _GRANT_FIELDS, _OLD_SPELLING)
-        sources = self.sources(value_of(members, "src"), f"{where}.src")
+        sources = self._sources(value_of(members, "src"), f"{where}.src")
         destinations: list[Selector] = []
         for word, path in words(self._problems, value_of(members, "dst"), f"{where}.dst"):
-            selector = self._selector(word, word.value, path, side="dst")
+            selector = self._destination(word, word.value, path)
             if selector is not None and self._grantable(selector, word, path):
                 destinations.append(selector)
         packets = self._packets(value_of(members, "ip"), f"{where}.ip")
         app = value_of(members, "app")
-        capabilities = None if app is None else self.capabilities(app, f"{where}.app", reserved=True)
+        capabilities = (
+            None if app is None else read_capabilities(self._problems, app, f"{where}.app", reserved=True)
+        )
         if not packets and not capabilities and not _given(value_of(members, "ip")) and not _given(app):
             self._problems.add(
                 value.offset, where, "ip and app can not both be empty", "a list ip or an object app"
@@ -145,70 +151,32 @@ class RuleReader:
         self._problems.add(word.offset, path, text, '"*" or "autogroup:internet"')
         return False
 
-    def sources(self, value: Value | None, where: str) -> list[tuple[Selector, String, str]]:
-        found: list[tuple[Selector, String, str]] = []
-        for word, path in words(self._problems, value, where):
-            selector = self._selector(word, word.value, path, side="src")
-            if selector is not None:
-                found.append((selector, word, path))
-        return found
+    def _sources(self, value: Value | None, where: str) -> tuple[Chosen, ...]:
+        def wording(text: str, error: SelectorError | None) -> str:
+            return _NOT_HERE.format(quoted(text), "src") if error is None else f"src={error.text}"
 
-    def _selector(self, word: String, text: str, path: str, *, side: str) -> Selector | None:
-        """The selector of one side of a rule; problems are worded as the service words them."""
-        text = text.strip()
-        prefix = "src=" if side == "src" else f"dst={quoted(text)}: "
-        try:
-            selector = parse_selector(text, self._names)
-        except UnknownTagError as unknown:
-            self._problems.add(
-                word.offset,
-                path,
-                f"{prefix}tag not found: {quoted(unknown.tag)}",
-                "a tag of tagOwners",
-                name=unknown.tag,
-                candidates=self._names.tags,
-            )
-            return None
-        except ForeignDomainError as foreign:
-            self._problems.add(
-                word.offset,
-                path,
-                str(foreign),
-                "a domain of this mesh",
-                name=foreign.domain,
-                candidates=self._names.domains,
-            )
-            return None
-        except SelectorError as problem:
-            self._problems.add(
-                word.offset,
-                path,
-                prefix + problem.text,
-                problem.expected,
-                name=problem.name,
-                candidates=problem.candidates,
-            )
-            return None
-        if selector.kind in (RULE_SOURCES if side == "src" else RULE_DESTINATIONS):
-            return selector
-        if selector.kind is Kind.DANGER_ALL:
-            self._problems.add(word.offset, path, "cannot use autogroup:danger-all as a dst", '"*"')
-        else:
-            self._problems.add(word.offset, path, f"{quoted(text)} not valid on the {side} side of a rule")
-        return None
+        return selectors(self._problems, value, where, self._names, RULE_SOURCES, wording=wording)
+
+    def _destination(self, word: String, text: str, path: str) -> Selector | None:
+        def wording(text: str, error: SelectorError | None) -> str:
+            if error is not None:
+                return f"dst={quoted(text)}: {error.text}"
+            if text == "autogroup:danger-all":
+                return "cannot use autogroup:danger-all as a dst"
+            return _NOT_HERE.format(quoted(text), "dst")
+
+        return selector_of(self._problems, word, text, path, self._names, RULE_DESTINATIONS, wording)
 
     def _check_self(
-        self,
-        sources: Sequence[tuple[Selector, String, str]],
-        destinations: Sequence[Selector],
-        *,
-        everyone_too: bool,
+        self, sources: Sequence[Chosen], destinations: Sequence[Selector], *, everyone_too: bool
     ) -> None:
         if not any(one.kind is Kind.SELF for one in destinations):
             return
-        for selector, word, path in sources:
-            if selector.kind not in SELF_SOURCES and not (everyone_too and selector.kind is Kind.EVERYONE):
-                self._problems.add(word.offset, path, _SELF_RULE, "a user, a group or autogroup:member")
+        allowed = SELF_SOURCES | {Kind.EVERYONE} if everyone_too else SELF_SOURCES
+        for one in sources:
+            if one.selector.kind not in allowed:
+                expected = "a user, a group or autogroup:member"
+                self._problems.add(one.word.offset, one.path, _SELF_RULE, expected)
 
     def _protocol(self, value: Value | None, where: str) -> int | None:
         if value is None or (isinstance(value, String) and not value.value):
@@ -253,32 +221,6 @@ class RuleReader:
             found.append(match)
         return tuple(found)
 
-    def capabilities(self, value: Value, where: str, *, reserved: bool) -> Capabilities:
-        """Capability to its values. `reserved`: names of Tailscale's own domain are refused."""
-        found: dict[str, tuple[object, ...]] = {}
-        for member in entries(self._problems, value, where):
-            name = member.name.value
-            path = f"{where}[{quoted(name)}]"
-            if "://" in name or not _CAPABILITY.fullmatch(name):
-                self._problems.add(
-                    member.name.offset,
-                    path,
-                    "capability name must have the form {domain}/{path}",
-                    "a name like example.com/cap/x",
-                )
-            elif reserved and name.startswith("tailscale.com/") and name not in _GRANTABLE:
-                self._problems.add(
-                    member.name.offset,
-                    path,
-                    "capability name must not be in the tailscale.com domain",
-                    "a name of another domain",
-                    name=name,
-                    candidates=_GRANTABLE,
-                )
-            else:
-                found[name] = tuple(plain(one) for one in items(self._problems, member.value, path))
-        return frozen_mapping(found)  # type: ignore[arg-type]  # plain() returns Json
-
     def _via(self, value: Value | None, where: str) -> tuple[str, ...]:
         found: list[str] = []
         for word, path in words(self._problems, value, where):
@@ -309,23 +251,8 @@ class RuleReader:
         return found if value is not None else self._default_postures
 
 
-def read_posture_names(
-    problems: ProblemList, value: Value | None, where: str, names: Names
-) -> tuple[str, ...]:
-    found: list[str] = []
-    for word, path in words(problems, value, where):
-        if word.value in names.postures:
-            found.append(word.value)
-        else:
-            text = f"posture not found: {quoted(word.value)}"
-            problems.add(
-                word.offset, path, text, "a name under postures", name=word.value, candidates=names.postures
-            )
-    return tuple(found)
-
-
-def _plain(sources: Sequence[tuple[Selector, String, str]]) -> tuple[Selector, ...]:
-    return tuple(selector for selector, _, _ in sources)
+def _plain(sources: Sequence[Chosen]) -> tuple[Selector, ...]:
+    return tuple(one.selector for one in sources)
 
 
 def unbracketed(name: str) -> str:

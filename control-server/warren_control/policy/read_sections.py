@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from warren_control.policy.document import (
     AutoApprovers,
-    Capabilities,
     Located,
     NodeAttributes,
     ReachTest,
@@ -17,6 +15,7 @@ from warren_control.policy.document import (
 from warren_control.policy.hujson import Number, String, Value, kind_of
 from warren_control.policy.problems import ProblemList, quoted
 from warren_control.policy.ranges import Block, parse_block
+from warren_control.policy.read_capabilities import read_capabilities
 from warren_control.policy.read_names import read_owners
 from warren_control.policy.reading import (
     entries,
@@ -24,13 +23,13 @@ from warren_control.policy.reading import (
     items,
     located,
     place_of,
+    selectors,
     value_of,
     word,
     words,
 )
 from warren_control.policy.selectors import (
     ATTRIBUTE_TARGETS,
-    ForeignDomainError,
     Kind,
     Names,
     Selector,
@@ -47,16 +46,19 @@ def read_node_attributes(
     problems: ProblemList,
     value: Value | None,
     names: Names,
-    read_capabilities: Callable[[Value, str], Capabilities],
 ) -> tuple[NodeAttributes, ...]:
     found: list[NodeAttributes] = []
     for index, one in enumerate(items(problems, value, "nodeAttrs") if value is not None else ()):
         where = f"nodeAttrs[{index}]"
         members = fields(problems, one, where, ("target", "attr", "ipPool", "app"))
-        targets = [
-            _target(problems, text, path, names)
-            for text, path in words(problems, value_of(members, "target"), f"{where}.target")
-        ]
+        targets = selectors(
+            problems,
+            value_of(members, "target"),
+            f"{where}.target",
+            names,
+            ATTRIBUTE_TARGETS,
+            expected="nodes",
+        )
         attributes = words(problems, value_of(members, "attr"), f"{where}.attr")
         pools = [
             _pool(problems, text, path)
@@ -66,42 +68,15 @@ def read_node_attributes(
         found.append(
             NodeAttributes(
                 place_of(problems, one.offset, where),
-                tuple(target for target in targets if target is not None),
+                tuple(target.selector for target in targets),
                 tuple(text.value for text, _ in attributes),
-                frozen_mapping({}) if app is None else read_capabilities(app, f"{where}.app"),
+                frozen_mapping({})
+                if app is None
+                else read_capabilities(problems, app, f"{where}.app", reserved=False),
                 tuple(pool for pool in pools if pool is not None),
             )
         )
     return tuple(found)
-
-
-def _target(problems: ProblemList, one: String, path: str, names: Names) -> Selector | None:
-    text = one.value.strip()
-    try:
-        selector = parse_selector(text, names)
-    except UnknownTagError as unknown:
-        message = f"tag not found: {quoted(unknown.tag)}"
-        problems.add(one.offset, path, message, "a tag of tagOwners", name=unknown.tag, candidates=names.tags)
-        return None
-    except ForeignDomainError as foreign:
-        problems.add(
-            one.offset,
-            path,
-            str(foreign),
-            "a domain of this mesh",
-            name=foreign.domain,
-            candidates=names.domains,
-        )
-        return None
-    except SelectorError as problem:
-        problems.add(
-            one.offset, path, problem.text, problem.expected, name=problem.name, candidates=problem.candidates
-        )
-        return None
-    if selector.kind in ATTRIBUTE_TARGETS:
-        return selector
-    problems.add(one.offset, path, f"{quoted(text)} cannot be a target", "nodes, users, groups, tags or '*'")
-    return None
 
 
 def _pool(problems: ProblemList, one: String, path: str) -> Block | None:
@@ -210,7 +185,7 @@ def _check_ssh_destination(problems: ProblemList, one: String, path: str, names:
         message = f"SSH tests dst contains unknown tag {quoted(text)}"
         problems.add(one.offset, path, message, "a tag of tagOwners", name=text, candidates=names.tags)
         return
-    except (SelectorError, ForeignDomainError):
+    except SelectorError:
         return
     if selector.kind in (Kind.CIDR, Kind.INTERNET):
         message = f"SSH tests dst contains disallowed element {quoted(text)}"

@@ -14,17 +14,15 @@ from warren_control.policy.document import (
 from warren_control.policy.durations import format_duration, parse_duration
 from warren_control.policy.hujson import Null, String, Value
 from warren_control.policy.problems import ProblemList, quoted
-from warren_control.policy.reading import fields, items, place_of, value_of, word, words
+from warren_control.policy.reading import Chosen, fields, items, place_of, selectors, value_of, word, words
 from warren_control.policy.selectors import (
     SSH_DESTINATIONS,
     SSH_SOURCES,
-    ForeignDomainError,
     Kind,
     Names,
-    Selector,
     SelectorError,
     UnknownTagError,
-    parse_selector,
+    foreign_domain,
 )
 
 _FIELDS: Final = ("action", "src", "dst", "users", "checkPeriod", "acceptEnv")
@@ -44,15 +42,15 @@ class SshReader:
     def _rule(self, value: Value, where: str) -> SshRule:
         members = fields(self._problems, value, where, _FIELDS)
         action = self._action(value_of(members, "action"), value, f"{where}.action")
-        sources = self._sources(value_of(members, "src"), f"{where}.src")
-        destinations = self._destinations(value_of(members, "dst"), f"{where}.dst")
+        sources = self._side(value_of(members, "src"), f"{where}.src", "src")
+        destinations = self._side(value_of(members, "dst"), f"{where}.dst", "dst")
         self._check_pairs(sources, destinations)
         logins, nonroot, domains = self._users(value_of(members, "users"), value, f"{where}.users")
         return SshRule(
             place_of(self._problems, value.offset, where),
             action,
-            tuple(selector for selector, _, _ in sources),
-            tuple(selector for selector, _, _ in destinations),
+            tuple(one.selector for one in sources),
+            tuple(one.selector for one in destinations),
             logins,
             nonroot,
             domains,
@@ -83,73 +81,40 @@ class SshReader:
             )
             return SshAction.ACCEPT
 
-    def _sources(self, value: Value | None, where: str) -> list[tuple[Selector, String, str]]:
-        found: list[tuple[Selector, String, str]] = []
-        for one, path in words(self._problems, value, where):
-            selector = self._selector(one, path, "src", SSH_SOURCES)
-            if selector is not None:
-                found.append((selector, one, path))
-        return found
-
-    def _destinations(self, value: Value | None, where: str) -> list[tuple[Selector, String, str]]:
-        found: list[tuple[Selector, String, str]] = []
-        for one, path in words(self._problems, value, where):
-            selector = self._selector(one, path, "dst", SSH_DESTINATIONS)
-            if selector is not None:
-                found.append((selector, one, path))
-        return found
-
-    def _selector(self, one: String, path: str, side: str, allowed: frozenset[Kind]) -> Selector | None:
-        text = one.value.strip()
+    def _side(self, value: Value | None, where: str, side: str) -> tuple[Chosen, ...]:
+        allowed = SSH_SOURCES if side == "src" else SSH_DESTINATIONS
         expected = (
-            "users, groups, tags or autogroups"
-            if side == "src"
-            else "tags, the source's own user, or autogroups"
+            "users, groups, tags or autogroups" if side == "src" else "tags, the src's own user, autogroups"
         )
-        try:
-            selector = parse_selector(text, self._names)
-        except UnknownTagError:
-            message = f"{side}={quoted(text)}: tag not found: {quoted(text)}"
-            self._problems.add(
-                one.offset, path, message, "a tag of tagOwners", name=text, candidates=self._names.tags
-            )
-            return None
-        except ForeignDomainError as foreign:
-            self._problems.add(
-                one.offset,
-                path,
-                f"[ssh] {foreign}",
-                "a domain of this mesh",
-                name=foreign.domain,
-                candidates=self._names.domains,
-            )
-            return None
-        except SelectorError as problem:
-            message = f"invalid {side} {quoted(text)}: {problem.text}"
-            self._problems.add(
-                one.offset, path, message, expected, name=problem.name, candidates=problem.candidates
-            )
-            return None
-        if selector.kind in allowed:
-            return selector
-        self._problems.add(one.offset, path, f"invalid {side} {quoted(text)}", expected)
-        return None
 
-    def _check_pairs(
-        self,
-        sources: Sequence[tuple[Selector, String, str]],
-        destinations: Sequence[tuple[Selector, String, str]],
-    ) -> None:
+        def wording(text: str, error: SelectorError | None) -> str:
+            match error:
+                case None:
+                    return f"invalid {side} {quoted(text)}"
+                case UnknownTagError():
+                    return f"{side}={quoted(text)}: {error.text}"
+                case _ if error.is_domain:
+                    return f"[ssh] {error.text}"
+                case _:
+                    return f"invalid {side} {quoted(text)}: {error.text}"
+
+        return selectors(
+            self._problems, value, where, self._names, allowed, wording=wording, expected=expected
+        )
+
+    def _check_pairs(self, sources: Sequence[Chosen], destinations: Sequence[Chosen]) -> None:
         """Who may not be let into whose machines: people's machines are open to themselves only."""
-        tagged = any(one.kind in (Kind.TAG, Kind.TAGGED) for one, _, _ in sources)
-        for selector, one, path in destinations:
-            match selector.kind:
-                case Kind.USER if any(source.text != selector.text for source, _, _ in sources):
-                    text = f"dst {quoted(selector.text)}: a user's nodes accept that same user alone as src"
-                    self._problems.add(one.offset, path, text, "autogroup:self, or the same user as only src")
+        tagged = any(one.selector.kind in (Kind.TAG, Kind.TAGGED) for one in sources)
+        for one in destinations:
+            name = one.selector.text
+            match one.selector.kind:
+                case Kind.USER if any(source.selector.text != name for source in sources):
+                    text = f"dst {quoted(name)}: a user's nodes accept that same user alone as src"
+                    expected = "autogroup:self, or the same user as only src"
+                    self._problems.add(one.word.offset, one.path, text, expected)
                 case Kind.SELF | Kind.MEMBER if tagged:
-                    text = f"dst {quoted(selector.text)}: tagged nodes may not be src for the nodes of users"
-                    self._problems.add(one.offset, path, text, "a tag as dst, or users as src")
+                    text = f"dst {quoted(name)}: tagged nodes may not be src for the nodes of users"
+                    self._problems.add(one.word.offset, one.path, text, "a tag as dst, or users as src")
                 case _:
                     pass
 
@@ -182,13 +147,9 @@ class SshReader:
         if domain in self._names.domains:
             domains.append(domain)
             return
+        error = foreign_domain(domain, self._names.domains)
         self._problems.add(
-            one.offset,
-            path,
-            str(ForeignDomainError(domain)),
-            "a domain of this mesh",
-            name=domain,
-            candidates=self._names.domains,
+            one.offset, path, error.text, error.expected, name=error.name, candidates=error.candidates
         )
 
     def _period(self, value: Value | None, action: SshAction, where: str) -> int:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from warren_control.policy.document import Located, Place
 from warren_control.policy.hujson import Array, Boolean, Member, Null, Object, String, Value, kind_of
 from warren_control.policy.problems import ProblemList, quoted
+from warren_control.policy.selectors import Kind, Names, Selector, SelectorError, parse_selector
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A selector, and the word that it was read from."""
+
+    selector: Selector
+    word: String
+    path: str
+
 
 _NO_FIELDS: Final[Mapping[str, Member]] = {}
 
@@ -112,6 +124,50 @@ def truth(problems: ProblemList, value: Value | None, where: str) -> bool:
         problems.add(value.offset, where, f"found {kind_of(value)}", "true or false")
         return False
     return value.value
+
+
+def selectors(
+    problems: ProblemList,
+    value: Value | None,
+    where: str,
+    names: Names,
+    allowed: frozenset[Kind],
+    *,
+    wording: Callable[[str, SelectorError | None], str] = lambda text, error: (
+        error.text if error is not None else f"{quoted(text)} cannot stand here"
+    ),
+    expected: str = "",
+) -> tuple[Chosen, ...]:
+    """The selectors of a list. `wording` says what is wrong with a word: an error, or a kind not allowed."""
+    found: list[Chosen] = []
+    for one, path in words(problems, value, where):
+        selector = selector_of(problems, one, one.value, path, names, allowed, wording, expected)
+        if selector is not None:
+            found.append(Chosen(selector, one, path))
+    return tuple(found)
+
+
+def selector_of(
+    problems: ProblemList,
+    one: String,
+    text: str,
+    path: str,
+    names: Names,
+    allowed: frozenset[Kind],
+    wording: Callable[[str, SelectorError | None], str],
+    expected: str = "",
+) -> Selector | None:
+    text = text.strip()
+    try:
+        selector = parse_selector(text, names)
+    except SelectorError as error:
+        message = wording(text, error)
+        problems.add(one.offset, path, message, error.expected, name=error.name, candidates=error.candidates)
+        return None
+    if selector.kind in allowed:
+        return selector
+    problems.add(one.offset, path, wording(text, None), expected)
+    return None
 
 
 def place_of(problems: ProblemList, offset: int, path: str) -> Place:

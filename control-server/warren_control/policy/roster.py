@@ -6,7 +6,7 @@ Each node has a slot; sets of nodes are integers (see `bits`). One writer change
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
 from warren_control.policy import ranges
@@ -58,7 +58,7 @@ class Roster:
         for slot in slots_of(bits):
             yield self.node(slot).id
 
-    def bits(self, node_ids: Iterator[int]) -> int:
+    def bits(self, node_ids: Iterable[int]) -> int:
         return bits_of(self._slots[one] for one in node_ids if one in self._slots)
 
     def nodes(self, bits: int) -> Iterator[Node]:
@@ -180,11 +180,16 @@ class Roster:
 
     def covering(self, bits: int) -> int:
         """Routers whose subnet routes contain addresses of these nodes; hardly ever any."""
-        if self._covers is None:
-            self._covers = self._routes_cover_points()
-        if not self._covers:
+        if not self.has_covered_nodes:
             return 0
         return self.routers_over(ranges.of_points(self.points(bits)))
+
+    @property
+    def has_covered_nodes(self) -> bool:
+        """Whether some subnet route contains the address of a node."""
+        if self._covers is None:
+            self._covers = self._routes_cover_points()
+        return self._covers
 
     def covered_by(self, routes: AddressSet, slot: int) -> list[int]:
         """Addresses of other nodes inside a router's routes."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
 from warren_control.policy.network import Role
+from warren_control.policy.problems import quoted
 from warren_control.policy.ranges import Block, parse_block
 
 
@@ -79,36 +80,40 @@ class Names:
 
 
 class SelectorError(ValueError):
-    """A word that selects nothing: its text, what was expected, and the names that would have been valid."""
+    """A word that selects nothing: what is wrong, what was expected, which names would have been valid."""
 
-    def __init__(self, text: str, expected: str, name: str, candidates: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        text: str,
+        expected: str,
+        name: str,
+        candidates: Collection[str] = (),
+        *,
+        is_domain: bool = False,
+    ) -> None:
         super().__init__(text)
         self.text = text
         self.expected = expected
         self.name = name
         self.candidates = candidates
+        self.is_domain = is_domain
+        """A domain that does not belong to the mesh."""
 
 
-class UnknownTagError(Exception):
-    """A tag that tagOwners does not have; each place words it differently."""
+class UnknownTagError(SelectorError):
+    """A tag that tagOwners does not have; some places word it differently."""
 
-    def __init__(self, tag: str) -> None:
-        super().__init__(tag)
-        self.tag = tag
+    def __init__(self, tag: str, tags: Collection[str]) -> None:
+        super().__init__(f"tag not found: {quoted(tag)}", "a tag of tagOwners", tag, tags)
 
 
-class ForeignDomainError(Exception):
-    """A domain that does not belong to the mesh."""
-
-    def __init__(self, domain: str) -> None:
-        super().__init__(
-            f"{domain} is not associated with this Tailnet and cannot be used in user:*@<domain> expressions"
-        )
-        self.domain = domain
+def foreign_domain(domain: str, domains: Collection[str]) -> SelectorError:
+    text = f"{domain} is not associated with this Tailnet and cannot be used in user:*@<domain> expressions"
+    return SelectorError(text, "a domain of this mesh", domain, domains, is_domain=True)
 
 
 def parse_selector(text: str, names: Names) -> Selector:
-    """The selector, or `SelectorError`, `UnknownTagError`, `ForeignDomainError`."""
+    """The selector that a text is, or `SelectorError`."""
     text = text.strip()
     block = _block(text)
     if block is not None:
@@ -123,7 +128,7 @@ def parse_selector(text: str, names: Names) -> Selector:
             return _declared(text, Kind.GROUP, names.groups, "group", "groups")
         case "tag":
             if text not in names.tags:
-                raise UnknownTagError(text)
+                raise UnknownTagError(text, names.tags)
             return Selector(Kind.TAG, text)
         case "ipset":
             return _declared(text, Kind.IPSET, names.ipsets, "ipset", "ipsets")
@@ -142,7 +147,7 @@ def _block(text: str) -> Block | None:
     except ValueError as error:
         if "/" in text and ":" not in text.partition("/")[2] and "@" not in text:
             raise SelectorError(
-                f'"{text[:80]}": invalid address: {error}', "an address or a CIDR without host bits", text
+                f"{quoted(text)}: invalid address: {error}", "an address or a CIDR without host bits", text
             ) from error
         return None
 
@@ -151,14 +156,14 @@ def _user(text: str, names: Names) -> Selector:
     if text.startswith("user:*@"):
         domain = text[len("user:*@") :]
         if domain not in names.domains:
-            raise ForeignDomainError(domain)
+            raise foreign_domain(domain, names.domains)
         return Selector(Kind.DOMAIN, text)
     return Selector(Kind.USER, text)
 
 
 def _declared(text: str, kind: Kind, declared: frozenset[str], word: str, section: str) -> Selector:
     if text not in declared:
-        raise SelectorError(f'{word} not found: "{text[:80]}"', f"a name under {section}", text, declared)
+        raise SelectorError(f"{word} not found: {quoted(text)}", f"a name under {section}", text, declared)
     return Selector(kind, text)
 
 
@@ -166,7 +171,7 @@ def _autogroup(text: str) -> Selector:
     kind = AUTOGROUPS.get(text)
     if kind is None:
         raise SelectorError(
-            f'autogroup not found: "{text[:80]}"', "a known autogroup", text, frozenset(AUTOGROUPS)
+            f"autogroup not found: {quoted(text)}", "a known autogroup", text, frozenset(AUTOGROUPS)
         )
     return Selector(kind, text)
 
@@ -175,7 +180,7 @@ def _host(text: str, names: Names) -> Selector:
     block = names.hosts.get(text)
     if block is None:
         raise SelectorError(
-            f'"{text[:80]}": invalid address',
+            f"{quoted(text)}: invalid address",
             "an address, a name under hosts, a user, group:, tag:, autogroup:, ipset: or '*'",
             text,
             frozenset(names.hosts) | names.groups | names.tags,

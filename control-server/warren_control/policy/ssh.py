@@ -28,6 +28,20 @@ class _Bound:
     """Without `autogroup:self`."""
 
 
+@dataclass(frozen=True, slots=True)
+class SshEnds:
+    """The nodes one rule is about."""
+
+    sources: int
+    destinations: int
+    has_localpart: bool
+
+    @property
+    def holders(self) -> int:
+        """Nodes that may have a rule made of it."""
+        return self.destinations | (self.sources if self.has_localpart else 0)
+
+
 class SshRules:
     """Answers against one state of the nodes; equal rules of several nodes are one object."""
 
@@ -35,7 +49,7 @@ class SshRules:
         self._compiled = compiled
         self._users = users
         self._hold = hold(server_url)
-        self._bound = [bound for rule in compiled.document.ssh if (bound := self._bind(rule)).sources]
+        self._bound = [self._bind(rule) for rule in compiled.document.ssh]
         self._made: dict[tuple[int, int, str], SSHRule] = {}
 
     def of(self, slot: int) -> tuple[SSHRule, ...]:
@@ -58,11 +72,16 @@ class SshRules:
                         return bound.rule.check_period
         return None
 
-    def destinations(self) -> Iterator[tuple[SshRule, int, int]]:
-        """Each rule with the nodes it names as sources and as destinations."""
-        for bound in self._bound:
-            own = self._compiled.roster.untagged if bound.to_self else 0
-            yield bound.rule, bound.sources, bound.destinations | own
+    def ends(self) -> list[SshEnds]:
+        """For each rule, in the order of the document, the nodes it is about."""
+        return [
+            SshEnds(
+                bound.sources,
+                bound.destinations | (self._compiled.roster.untagged if bound.to_self else 0),
+                bool(bound.rule.localpart_domains),
+            )
+            for bound in self._bound
+        ]
 
     def _bind(self, rule: SshRule) -> _Bound:
         roster, resolver = self._compiled.roster, self._compiled.resolver
@@ -86,6 +105,8 @@ class SshRules:
         return _Bound(rule, logins, action, to_self, sources, by_user, sources & roster.tagged, destinations)
 
     def _emitted(self, index: int, bound: _Bound, slot: int) -> Iterator[SSHRule]:
+        if not bound.sources:
+            return
         bit = 1 << slot
         owner = self._compiled.roster.node(slot).owner_id
         is_self = bound.to_self and owner is not None

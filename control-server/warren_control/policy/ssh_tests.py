@@ -10,12 +10,10 @@ from warren_control.policy.problems import Problem, quoted
 from warren_control.policy.ranges import text_at
 from warren_control.policy.reach_tests import UnusableError, failed
 from warren_control.policy.selectors import (
-    ForeignDomainError,
     Kind,
     Names,
     Selector,
     SelectorError,
-    UnknownTagError,
     parse_selector,
 )
 from warren_control.policy.ssh import SshRules
@@ -27,6 +25,8 @@ class SshTests:
         self._compiled = compiled
         self._rules = rules
         self._names = names
+        # Rules are objects that `rules` keeps, so their identity stands for them.
+        self._found: dict[tuple[tuple[int, ...], str, bool], frozenset[str]] = {}
 
     def failures(self, tests: tuple[SshTest, ...]) -> Iterator[Problem]:
         for test in tests:
@@ -59,25 +59,33 @@ class SshTests:
             rules = self._rules.of(self._compiled.roster.slot(node.id))
             where = f"{test.source} on {node.name} ({word.text})"
             for login in test.accept:
-                kept_out = sorted(one for one in addresses if not _let_in(rules, one, login.text))
-                if kept_out:
+                if not addresses <= self._let_in(rules, login.text, checked=False):
                     yield failed(login.place, f"login {quoted(login.text)} of {where} is refused")
             for login in test.deny:
-                if any(_let_in(rules, one, login.text) for one in addresses):
+                if addresses & self._let_in(rules, login.text, checked=False):
                     yield failed(login.place, f"login {quoted(login.text)} of {where} is accepted")
             for login in test.check:
-                if not all(_checked(rules, one, login.text) for one in addresses):
+                if not addresses <= self._let_in(rules, login.text, checked=True):
                     yield failed(login.place, f"login {quoted(login.text)} of {where} is not checked")
+
+    def _let_in(self, rules: tuple[SSHRule, ...], login: str, *, checked: bool) -> frozenset[str]:
+        """Addresses that the rules of a node let in under a login; many nodes have the same rules."""
+        key = (tuple(id(rule) for rule in rules), login, checked)
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = frozenset(
+                principal.node_ip
+                for rule in rules
+                if allows(rule.ssh_users, login) and (rule.action.hold_and_delegate or not checked)
+                for principal in rule.principals
+            )
+        return found
 
     def _selector(self, text: str, side: str) -> Selector:
         try:
             return parse_selector(text, self._names)
         except SelectorError as error:
             raise UnusableError(f"{side} {quoted(text)}: {error.text}") from error
-        except UnknownTagError as error:
-            raise UnusableError(f"{side} {quoted(text)}: tag not found") from error
-        except ForeignDomainError as error:
-            raise UnusableError(f"{side} {quoted(text)}: {error}") from error
 
     def _addresses(self, source: Selector) -> frozenset[str]:
         found = self._compiled.resolver.resolve(source)
@@ -100,18 +108,3 @@ class SshTests:
         if not nodes:
             raise UnusableError(f"dst {quoted(word.text)} means no node now")
         return nodes
-
-
-def _let_in(rules: tuple[SSHRule, ...], address: str, login: str) -> bool:
-    return any(_names(rule, address) and allows(rule.ssh_users, login) for rule in rules)
-
-
-def _checked(rules: tuple[SSHRule, ...], address: str, login: str) -> bool:
-    return any(
-        rule.action.hold_and_delegate and _names(rule, address) and allows(rule.ssh_users, login)
-        for rule in rules
-    )
-
-
-def _names(rule: SSHRule, address: str) -> bool:
-    return any(principal.node_ip == address for principal in rule.principals)
