@@ -38,7 +38,7 @@ NETWORK_PROGRAMS: Final = {
     "nft": "nftables",
     "conntrack": "conntrack",
 }
-CLUSTER_PROGRAMS: Final = {"runc": "runc", "busybox": "busybox-static", "iptables": "iptables"}
+CLUSTER_PROGRAMS: Final = {"runc": "runc", "busybox": "busybox-static"}
 IMAGE_PROGRAMS: Final = {"mmdebstrap": "mmdebstrap", "buildah": "buildah"}
 BENCH_PROGRAMS: Final = {"iperf3": "iperf3"}
 

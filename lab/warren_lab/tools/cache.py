@@ -67,8 +67,8 @@ def installing(target: Path) -> Iterator[Path]:
 
 
 def clear() -> int:
-    """Remove every cached program; returns the bytes freed."""
-    root = cache_root()
+    """Remove everything the lab has cached, images included; returns the bytes freed."""
+    root = cache_root().parent
     if not root.exists():
         return 0
     freed = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())

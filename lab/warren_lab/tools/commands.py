@@ -38,5 +38,5 @@ def path(name: str) -> None:
 
 @tools.command()
 def clean() -> None:
-    """Remove every cached program."""
+    """Remove every cached program and image."""
     click.echo(f"freed {cache.clear() // 1_000_000} MB")

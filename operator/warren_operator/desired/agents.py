@@ -90,7 +90,6 @@ def cleanup_daemon_set(mesh: Mesh, images: Images) -> Manifest:
     # instead of others beside them. One that goes with its Mesh has nothing to remember.
     purge = " --purge" if isinstance(mesh.control, Managed) else ""
     settings = {
-        "WARREN_AGENT_SERVER_URL": mesh.control.url,
         "WARREN_AGENT_INTERFACE": INTERFACE,
         "WARREN_AGENT_STATE_DIR": f"/var/lib/warren/{state_folder(mesh)}",
     }
