@@ -128,7 +128,7 @@ class Agent:
             await self._reconciler.prepare(was_known=self._netmap is not None)
             self._prepared = True
             if self._netmap is not None:
-                self._use(self._netmap)
+                self._use(self._netmap, current=False)
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(supervise(name, run), name=name) for name, run in self._tasks().items()
@@ -179,10 +179,10 @@ class Agent:
 
     def _on_netmap(self, netmap: Netmap) -> None:
         self._netmap = netmap
-        self._use(netmap)
+        self._use(netmap, current=True)
         self._cache_due.set()
 
-    def _use(self, netmap: Netmap) -> None:
+    def _use(self, netmap: Netmap, *, current: bool) -> None:
         if netmap.self_node is None:
             return
         self._own = self_of(netmap.self_node)
@@ -190,7 +190,7 @@ class Agent:
         if netmap.derp_map is not None:
             self._engine.set_relay_map(netmap.derp_map)
         self._engine.set_peers(_path_peers(self._members, self._keys.node.public))
-        self._reconciler.set_map(self._own, self._members, netmap.derp_map)
+        self._reconciler.set_map(self._own, self._members, netmap.derp_map, current=current)
 
     async def _write_cache(self) -> None:
         while True:

@@ -68,9 +68,9 @@ class Applier:
         state = await self._wireguard.device()
         return replace(host, device=_device_of(state), peers=_peers_of(state))
 
-    async def round(self, desired: Host) -> tuple[list[Action], list[str]]:
+    async def round(self, desired: Host, *, remove: bool = True) -> tuple[list[Action], list[str]]:
         """Observe, plan, apply. Returns what was done and what failed."""
-        actions = plan(desired, await self.observe())
+        actions = plan(desired, await self.observe(), remove=remove)
         problems: list[str] = []
         for of_wireguard, group in groupby(actions, key=lambda action: isinstance(action, _WireGuardAction)):
             batch = list(group)

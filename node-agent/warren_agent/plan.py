@@ -110,8 +110,8 @@ def _in_order(values: Iterable[Network]) -> list[Network]:
     return sorted(values, key=network_order)
 
 
-def plan(desired: Host, observed: Host) -> list[Action]:
-    """Actions in the order in which they can be run; `plan(x, x)` is empty."""
+def plan(desired: Host, observed: Host, *, remove: bool = True) -> list[Action]:
+    """Actions in the order in which they can be run; `plan(x, x)` is empty. Without `remove` it only adds."""
     actions: list[Action] = []
     if desired.device is not None and desired.device != observed.device:
         actions.append(ConfigureDevice(desired.device))
@@ -123,7 +123,7 @@ def plan(desired: Host, observed: Host) -> list[Action]:
         actions.append(ReplaceFirewall(desired.firewall))
     actions += [AddRoute(route) for route in _in_order(desired.routes - observed.routes)]
     actions += [AddRule(rule) for rule in sorted(desired.rules - observed.rules)]
-    return actions + _removals(desired, observed)
+    return actions + (_removals(desired, observed) if remove else [])
 
 
 def _peer_changes(desired: Host, observed: Host) -> list[Action]:

@@ -60,6 +60,7 @@ class Reconciler:
         self._own: Member | None = None
         self._members: tuple[Member, ...] = ()
         self._derp_map: DERPMap | None = None
+        self._current = False
         self._index: int | None = None
         self._poke_next = False
         self.desired: Desired | None = None
@@ -67,7 +68,13 @@ class Reconciler:
         self.applied = False
         """The first network map is in force."""
 
-    def set_map(self, own: Member, members: tuple[Member, ...], derp_map: DERPMap | None) -> None:
+    def set_map(
+        self, own: Member, members: tuple[Member, ...], derp_map: DERPMap | None, *, current: bool
+    ) -> None:
+        """Take a map. One that is not `current` was read from disk and may miss the newest peers: it takes
+        nothing away, since a peer that is removed and added again loses its session.
+        """
+        self._current = current
         self._own = own
         self._members = members
         self._derp_map = derp_map
@@ -125,7 +132,7 @@ class Reconciler:
             if not self.applied:
                 self._require_free_range(own, around)
             wanted = desired(own, members, self._config, around)
-            actions, problems = await self._applier.round(wanted.host)
+            actions, problems = await self._applier.round(wanted.host, remove=self._current)
         except SetupError as error:
             self._on_setup_error(error)
             return False

@@ -214,3 +214,10 @@ def test_a_plan_leads_to_what_is_wanted(desired: Host, observed: Host) -> None:
 def test_a_peer_that_stays_is_never_removed(desired: Host, observed: Host) -> None:
     removed = {action.key for action in plan(desired, observed) if isinstance(action, RemovePeer)}
     assert not removed & set(desired.peers)
+
+
+@given(_hosts, _hosts)
+def test_a_map_that_may_be_old_takes_nothing_away(desired: Host, observed: Host) -> None:
+    cautious = plan(desired, observed, remove=False)
+    assert not any(type(action).__name__.startswith("Remove") for action in cautious)
+    assert plan(desired, observed)[: len(cautious)] == cautious
