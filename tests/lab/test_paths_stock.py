@@ -133,5 +133,5 @@ def test_a_restarted_agent_keeps_the_direct_path_of_a_stock_peer(tmp_path: Path)
         assert eventually(lambda: is_on(world, home, "office", "direct", address), within=30)
         home.start()
         assert eventually(lambda: is_on(world, home, "office", "direct", address), within=30)
-        assert paths(home, "office") == ["direct"]
-        assert stock.is_direct()
+        assert paths(home, "office") == ["direct"], home.log.read_text()
+        assert eventually(lambda: answered(world, address) and stock.is_direct())

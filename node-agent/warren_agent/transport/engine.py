@@ -156,6 +156,7 @@ class PathEngine:
     def set_peers(self, peers: Mapping[NodePublic, PathPeer]) -> None:
         """Take all peers; what is known about those that stay is kept. May be called before `run`."""
         first = not self._peers and bool(peers)
+        new = any(key not in self._peers for key in peers)
         self._peers = dict(peers)
         keys = set(self._peers)
         self._addresses.keep_only(keys)
@@ -172,6 +173,9 @@ class PathEngine:
         if self._running is not None:
             if first:
                 self._running.surveyor.request()
+            if new:
+                # WireGuard may have them already, with a path to adopt before a relayed packet displaces it.
+                self._running.look.set()
             self._pump()
 
     def loopback_endpoint(self, peer: NodePublic) -> AddrPort:
@@ -317,7 +321,10 @@ class PathEngine:
                         self._observe(running, key, stats, now)
                 self._pump()
             busy = len(self._peers) <= BUSY_POLL_MAX_PEERS and self._is_active()
-            await asyncio.sleep(BUSY_POLL_SECONDS if busy else POLL_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BUSY_POLL_SECONDS if busy else POLL_SECONDS):
+                    await running.look.wait()
+            running.look.clear()
 
     def _observe(self, running: _Running, key: NodePublic, stats: PeerStats, now: float) -> None:
         path = self._machine.peer(key)
@@ -554,7 +561,7 @@ class PathEngine:
 class _Running:
     """What exists only while the engine runs."""
 
-    __slots__ = ("loopback", "pool", "raw", "spoofing", "surveyor", "writer")
+    __slots__ = ("look", "loopback", "pool", "raw", "spoofing", "surveyor", "writer")
 
     def __init__(
         self,
@@ -571,6 +578,8 @@ class _Running:
         self.pool = pool
         self.surveyor = surveyor
         self.writer = writer
+        self.look = asyncio.Event()
+        """Read WireGuard's peers now."""
 
 
 def net_info(report: NetcheckReport) -> NetInfo:
