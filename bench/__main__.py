@@ -6,6 +6,7 @@ Figures inform; they never pass or fail on time.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 import click
 
 from warren_bench import frame
+from warren_lab.errors import LabError
 
 BENCHES: Final = {
     "demo": "the main job: its times, and TCP throughput against stock tailscaled and derper",
@@ -23,7 +25,11 @@ RESULTS: Final = Path("build/bench")
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option(
-    "--runs", default=3, show_default=True, help="Alternating runs of each side; medians are shown."
+    "--runs",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Alternating runs of each side; medians are shown.",
 )
 def main(names: tuple[str, ...], runs: int) -> None:
     """Run the benchmarks NAME... (all, when none is named)."""
@@ -32,8 +38,14 @@ def main(names: tuple[str, ...], runs: int) -> None:
         known = "\n".join(f"  {name}: {what}" for name, what in BENCHES.items())
         click.echo(f"no benchmark {', '.join(unknown)}; there are\n{known}", err=True)
         sys.exit(2)
+    # Some sudo and cron settings leave out where Debian keeps nft and conntrack.
+    os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
     for name in names or BENCHES:
-        rows = importlib.import_module(f"warren_bench.{name}").rows(runs)
+        try:
+            rows = importlib.import_module(f"warren_bench.{name}").rows(runs)
+        except LabError as error:
+            click.echo(f"bench {name}: {error}", err=True)
+            sys.exit(2)
         frame.write(RESULTS / f"{name}.json", rows)
         frame.show(name, rows)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -54,11 +54,24 @@ def _holds(ratio: float, goal: str) -> bool:
 
 def alternate(runs: int, *sides: Callable[[], float]) -> list[float]:
     """Medians of `runs` runs of each side, taken in turns so that drift of the machine meets both alike."""
-    figures: list[list[float]] = [[] for _ in sides]
+    whole = alternate_many(runs, *(_one(side) for side in sides))
+    return [medians[""] for medians in whole]
+
+
+def _one(side: Callable[[], float]) -> Callable[[], Mapping[str, float]]:
+    return lambda: {"": side()}
+
+
+def alternate_many(runs: int, *sides: Callable[[], Mapping[str, float]]) -> list[dict[str, float]]:
+    """Like `alternate`, where one run of a side gives several figures by name, each run the same ones."""
+    measured: list[list[Mapping[str, float]]] = [[] for _ in sides]
     for _ in range(runs):
-        for side, measured in zip(sides, figures, strict=True):
-            measured.append(side())
-    return [statistics.median(measured) for measured in figures]
+        for side, figures in zip(sides, measured, strict=True):
+            figures.append(side())
+    return [
+        {name: statistics.median(run[name] for run in figures) for name in (figures[0] if figures else ())}
+        for figures in measured
+    ]
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:

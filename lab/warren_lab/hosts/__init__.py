@@ -1,8 +1,18 @@
-"""Programs that the lab puts on its hosts: stock Tailscale, its relay server, web pages, throughput."""
+"""Programs that the lab puts on its hosts: Warren's own, stock Tailscale and its relay, web pages, iperf3."""
 
 from warren_lab.hosts.derper import Derper
 from warren_lab.hosts.iperf import IperfServer, throughput_gbits
 from warren_lab.hosts.tailscale import Tailscaled
+from warren_lab.hosts.warren import WarrenAgent, WarrenControl
 from warren_lab.hosts.web import fetch, serve_folder
 
-__all__ = ["Derper", "IperfServer", "Tailscaled", "fetch", "serve_folder", "throughput_gbits"]
+__all__ = [
+    "Derper",
+    "IperfServer",
+    "Tailscaled",
+    "WarrenAgent",
+    "WarrenControl",
+    "fetch",
+    "serve_folder",
+    "throughput_gbits",
+]

@@ -1,10 +1,16 @@
-"""Small questions that sockets answer, asked from inside a namespace."""
+"""Small questions that sockets answer: inside a namespace, or of a program's local HTTP socket."""
 
 from __future__ import annotations
 
+import http.client
+import json
 import socket
+from pathlib import Path
+from typing import Any
 
 from warren_lab.net import namespaces
+
+ANSWER_SECONDS = 5.0
 
 
 def accepts_tcp(namespace: str, address: str, port: int, timeout_seconds: float = 1.0) -> bool:
@@ -18,3 +24,21 @@ def accepts_tcp(namespace: str, address: str, port: int, timeout_seconds: float 
             return False
 
     return namespaces.inside(namespace, attempt)
+
+
+def ask_unix(path: Path, target: str, *, host: str) -> dict[str, Any]:
+    """The JSON object that a program answers at its Unix socket. Raises `OSError` when it answers none."""
+    connection = http.client.HTTPConnection(host, timeout=ANSWER_SECONDS)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(ANSWER_SECONDS)
+        sock.connect(str(path))
+        connection.sock = sock
+        try:
+            connection.request("GET", target)
+            answer = connection.getresponse()
+            document = json.loads(answer.read())
+        except (http.client.HTTPException, ValueError) as error:
+            raise OSError(f"{path} answered no JSON: {error}") from error
+    if answer.status != 200 or not isinstance(document, dict):
+        raise OSError(f"{path} answered {target} with status {answer.status}")
+    return document

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from warren_lab.errors import ProcessError
+from warren_lab.hosts.sockets import ask_unix
 from warren_lab.process import Process
 from warren_lab.run import Run
 from warren_lab.tools import Toolbox
@@ -112,6 +113,15 @@ class Tailscaled:
         if not isinstance(document, dict):
             raise ProcessError(f"tailscale status of {self.name} is not an object")
         return document
+
+    def peer(self, address: str) -> dict[str, Any]:
+        """How it sees the peer with this mesh address, without a command's start; empty if it cannot say."""
+        try:
+            document = ask_unix(self.socket, "/localapi/v0/status", host="local-tailscaled.sock")
+        except OSError:
+            return {}
+        peers = (document.get("Peer") or {}).values()
+        return next((dict(peer) for peer in peers if address in (peer.get("TailscaleIPs") or ())), {})
 
     def addresses(self) -> list[str]:
         """Its mesh addresses."""

@@ -44,3 +44,8 @@ def test_the_file_holds_the_rows_by_their_names(tmp_path: Path) -> None:
     frame.write(tmp_path / "a" / "x.json", [frame.row("tcp", 3.0, "Gbit/s", peer=2.0, peer_name="derper")])
     (only,) = json.loads((tmp_path / "a" / "x.json").read_text())["rows"]
     assert only.keys() == {"work", "ours", "peer", "peer_name", "unit", "ratio", "goal", "met"}
+
+
+def test_figures_of_one_run_each_get_their_own_median() -> None:
+    runs = iter([{"time": 1.0, "rate": 30.0}, {"time": 3.0, "rate": 10.0}, {"time": 2.0, "rate": 20.0}])
+    assert frame.alternate_many(3, lambda: next(runs)) == [{"time": 2.0, "rate": 20.0}]
