@@ -20,37 +20,30 @@ from warren_lab import preflight
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
-TRACES = (
-    ("namespaces", ["ip", "netns", "list"], r"^wl\S+"),
-    ("mounts", ["cat", "/proc/self/mounts"], r"^\S+ \S*warren-lab\S*"),
-    ("nftables", ["nft", "list", "tables"], r"^table .*"),
-    ("interfaces", ["ip", "-o", "link"], r"^\d+: [^:@]+"),
-    (
-        "processes",
-        ["ps", "-eo", "args"],
-        r"^\S*(?:kubelet|containerd|etcd|kube-\S+|tailscaled|wireguard)\b.*",
-    ),
-    ("cgroups", ["find", "/sys/fs/cgroup", "-maxdepth", "2", "-name", "warren-lab-*"], r"^.*"),
-    (
-        "folders",
-        ["find", "/var/lib/warren-lab", "/var/tmp/warren-lab", "-mindepth", "1", "-maxdepth", "1"],
-        r"^.*",
-    ),
-)
+
+def output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
-def traces() -> dict[str, list[str]]:
-    """What a lab could leave on the machine."""
-    return {
-        name: sorted(
-            re.findall(
-                pattern,
-                subprocess.run(command, capture_output=True, text=True, check=False).stdout,
-                re.MULTILINE,
-            )
-        )
-        for name, command, pattern in TRACES
-    }
+def traces(pid: int) -> list[str]:
+    """What the lab of one process has on the machine; other labs may run meanwhile."""
+    ours = re.compile(rf"\bwl{pid}-|warren-lab[/-]{pid}\b")
+    seen = [
+        output("ip", "netns", "list"),
+        output("cat", "/proc/self/mounts"),
+        output("ps", "-eo", "args"),
+        output("find", "/sys/fs/cgroup", "-maxdepth", "2", "-name", "warren-lab-*"),
+        *(
+            output("find", folder, "-maxdepth", "1")
+            for folder in ("/var/lib/warren-lab", "/var/tmp/warren-lab")
+        ),
+    ]
+    return [line for text in seen for line in text.splitlines() if ours.search(line)]
+
+
+def host_network() -> list[str]:
+    """What a lab must not touch: everything of its own is in namespaces."""
+    return [output("ip", "-o", "link"), output("ip", "rule"), output("nft", "list", "tables")]
 
 
 @pytest.fixture(scope="module")
@@ -62,20 +55,11 @@ def machine() -> None:
 
 @pytest.mark.usefixtures("machine")
 def test_every_step_of_the_demo_happens_and_nothing_is_left(tmp_path: Path) -> None:
-    before = traces()
+    before = host_network()
     facts_file = tmp_path / "facts.json"
-    command = [
-        sys.executable,
-        "-m",
-        "warren_lab",
-        "demo",
-        "--json",
-        str(facts_file),
-        "--logs",
-        str(tmp_path / "logs"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    demo = start_demo("--json", str(facts_file), "--logs", str(tmp_path / "logs"))
+    printed, _ = demo.communicate()
+    assert demo.returncode == 0, printed
     facts = json.loads(facts_file.read_text())
     wanted = (
         *("relayed", "direct", "relayed_after_udp_cut", "direct_again", "stock_client_reached_pod"),
@@ -83,26 +67,31 @@ def test_every_step_of_the_demo_happens_and_nothing_is_left(tmp_path: Path) -> N
     )
     assert {name: facts[name] for name in wanted} == dict.fromkeys(wanted, True)
     assert facts["times"].keys() >= {"registered", "first_answer", "direct", "relayed_after_udp_cut"}
-    assert traces() == before
+    assert traces(demo.pid) == []
+    assert host_network() == before
 
 
 @pytest.mark.usefixtures("machine")
 def test_an_interrupted_demo_leaves_nothing() -> None:
-    before = traces()
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "warren_lab", "demo"],
+    demo = start_demo()
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "helm install" in line:
+            break
+    assert traces(demo.pid)
+    demo.terminate()
+    demo.communicate(timeout=120)
+    assert demo.returncode != 0
+    assert traces(demo.pid) == []
+
+
+def start_demo(*options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "warren_lab", "demo", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "helm install" in line:
-            break
-    process.terminate()
-    process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert traces() == before
 
 
 def test_without_root_the_demo_says_so_in_one_line_and_ends_with_2() -> None:
