@@ -16,6 +16,7 @@ from warren_bench import frame
 from warren_bench.frame import Row
 from warren_bench.pairs import Lab, OurPair, Pair, StockPair, wait_until
 from warren_bench.probe import Probe
+from warren_bench.usage import Usage
 from warren_lab import preflight, tools
 from warren_lab.demo.show import Demo
 from warren_lab.demo.story import Story
@@ -29,8 +30,11 @@ TRANSFER_SECONDS: Final = 5
 
 FIRST_ANSWER: Final = "from `up` to the first answered ping"
 DIRECT: Final = "from `up` to a direct path"
+COLD: Final = "from the daemon's start to the first answered ping"
 THROUGHPUT: Final = "TCP, direct through two easy NATs"
+USAGE: Final = "processor time per GB, direct"
 RELAYED_THROUGHPUT: Final = "TCP, relayed with UDP cut at both routers"
+RELAYED_USAGE: Final = "processor time per GB, relayed, with the relay's"
 CUT: Final = "from UDP cut at both routers to the next answered ping"
 BACK: Final = "from UDP back to a direct path"
 
@@ -48,8 +52,11 @@ class Work:
 WORK: Final = (
     Work(FIRST_ANSWER, "s", "tailscaled", "<= 1.0"),
     Work(DIRECT, "s", "tailscaled", "<= 1.0"),
+    Work(COLD, "s", "tailscaled", None),
     Work(THROUGHPUT, "Gbit/s", "tailscaled", ">= 1.0"),
+    Work(USAGE, "s/GB", "tailscaled", None),
     Work(RELAYED_THROUGHPUT, "Gbit/s", "derper", ">= 1.0"),
+    Work(RELAYED_USAGE, "s/GB", "derper", None),
     Work(CUT, "s", "tailscaled", None),
     Work(BACK, "s", "tailscaled", None),
 )
@@ -68,6 +75,7 @@ DEMO_TIMES: Final = {
 """Names of the demo's times, and what a row calls them."""
 
 Say = Callable[[str], None]
+Note = Callable[[str, float], None]
 
 
 def rows(runs: int) -> list[Row]:
@@ -121,10 +129,11 @@ def measure(lab: Lab, pair: Pair, say: Say) -> dict[str, float]:
     with ExitStack() as stack:
         stack.callback(pair.end)
         near = lab.network.namespace(pair.near)
+        lab.forget_mappings()
         say("the far host joins")
         address = pair.start()
         _join(pair, near, address, note)
-        note(THROUGHPUT, throughput_gbits(lab.run, near, address, seconds=TRANSFER_SECONDS))
+        _transfer(lab, pair, address, note, THROUGHPUT, USAGE)
         stack.callback(lab.set_udp, True)
         with Probe(near, address) as probe:
             probe.wait_for_answer(time.monotonic(), PATH_SECONDS)
@@ -132,7 +141,7 @@ def measure(lab: Lab, pair: Pair, say: Say) -> dict[str, float]:
             cut = time.monotonic()
             note(CUT, probe.wait_for_answer(cut, PATH_SECONDS) - cut)
             wait_until(lambda: pair.path(address) == "relay", "falling back to the relay", PATH_SECONDS)
-        note(RELAYED_THROUGHPUT, throughput_gbits(lab.run, near, address, seconds=TRANSFER_SECONDS))
+        _transfer(lab, pair, address, note, RELAYED_THROUGHPUT, RELAYED_USAGE)
         with Probe(near, address):
             lab.set_udp(True)
             restored = time.monotonic()
@@ -141,11 +150,20 @@ def measure(lab: Lab, pair: Pair, say: Say) -> dict[str, float]:
     return figures
 
 
-def _join(pair: Pair, near: str, address: str, note: Callable[[str, float], None]) -> None:
+def _transfer(lab: Lab, pair: Pair, address: str, note: Note, rate: str, usage: str) -> None:
+    before = Usage.of(lab.network.namespace(host) for host in pair.hosts)
+    gbits = throughput_gbits(lab.run, lab.network.namespace(pair.near), address, seconds=TRANSFER_SECONDS)
+    note(rate, gbits)
+    note(usage, before.since() / (gbits * TRANSFER_SECONDS / 8))
+
+
+def _join(pair: Pair, near: str, address: str, note: Note) -> None:
     with Probe(near, address) as probe:
         began = time.monotonic()
         pair.begin()
-        note(FIRST_ANSWER, probe.wait_for_answer(began, PATH_SECONDS) - began)
+        answered = probe.wait_for_answer(began, PATH_SECONDS)
+        note(FIRST_ANSWER, answered - began)
+        note(COLD, answered - began + pair.head_start)
         direct = wait_until(lambda: pair.path(address) == "direct", "getting direct", PATH_SECONDS)
         note(DIRECT, direct - began)
         pair.joined()

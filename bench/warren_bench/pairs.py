@@ -22,6 +22,7 @@ from warren_lab.certificates import Authority
 from warren_lab.errors import ProcessError
 from warren_lab.hosts import Derper, IperfServer, Tailscaled, WarrenAgent, WarrenControl
 from warren_lab.net import Network, PublicHost, Router, Topology
+from warren_lab.net.network import forget_mappings
 from warren_lab.run import Run
 from warren_lab.tools import Toolbox
 
@@ -64,6 +65,8 @@ DERPER_REGION: Final[dict[str, Any]] = {
         }
     ],
 }
+# Two hosts with the same port share a public port at their router, and its mapping would no longer be easy.
+STOCK_PORT: Final = 41642
 JOIN_SECONDS: Final = 60.0
 
 
@@ -121,12 +124,21 @@ class Lab:
         for router in ROUTERS:
             self.network.set_udp(router, allowed)
 
+    def forget_mappings(self) -> None:
+        """Close the holes that an earlier pair made in the routers, which a later one would find open."""
+        for router in ROUTERS:
+            forget_mappings(self.network.namespace(router), "udp")
+
 
 class Pair(Protocol):
     """Two hosts that join one mesh from nothing, and leave it."""
 
     near: str
     """The host that joins last and sends."""
+    head_start: float
+    """Seconds that the near host's daemon took to start before `begin`; 0 where `begin` starts it."""
+    hosts: tuple[str, ...]
+    """Where programs work for a transfer: both hosts and the relay's."""
 
     def start(self) -> str:
         """The far host joins; its mesh address. What the near host needs beforehand runs too."""
@@ -148,6 +160,8 @@ class OurPair:
     """Two `warren-agent`s with userspace WireGuard."""
 
     near = "home"
+    head_start = 0.0
+    hosts = ("home", "office", "control")
 
     def __init__(self, lab: Lab) -> None:
         self._stack = ExitStack()
@@ -182,6 +196,7 @@ class StockPair:
     """Two stock `tailscaled`s with a control server that names `derper` as the only relay."""
 
     near = "home-stock"
+    hosts = ("home-stock", "office-stock", "derper")
 
     def __init__(self, lab: Lab, number: int) -> None:
         """`number` tells this pair's state from that of pairs before it."""
@@ -190,6 +205,7 @@ class StockPair:
         self._stack = ExitStack()
         self._pool = self._stack.enter_context(ThreadPoolExecutor(1))
         self._joining: Future[None] | None = None
+        self.head_start = 0.0
 
     def _daemon(self, host: str) -> Tailscaled:
         daemon = Tailscaled(
@@ -198,6 +214,7 @@ class StockPair:
             f"{host}-{self._number}",
             namespace=self._lab.network.namespace(host),
             ca_file=self._lab.authority.pair.certificate,
+            port=STOCK_PORT,
         )
         self._stack.enter_context(daemon)
         return daemon
@@ -210,8 +227,10 @@ class StockPair:
     def start(self) -> str:
         far = self._daemon("office-stock")
         self._up(far)
-        # As a service of the host it runs before anybody joins.
+        # A service of the host, which runs before anybody joins.
+        began = time.monotonic()
         self._near = self._daemon("home-stock")
+        self.head_start = time.monotonic() - began
         return ipv4(far.addresses())
 
     def begin(self) -> None:
