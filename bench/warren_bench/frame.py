@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
+
+FILE_WIDTH: Final = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +92,5 @@ def show(name: str, rows: Sequence[Row]) -> None:
         ratio = "-" if each.ratio is None else f"{each.ratio:.2f}"
         met = "-" if each.met is None else ("yes" if each.met else "no")
         table.add_row(each.work, f"{each.ours:.3g}", peer, each.unit, ratio, each.goal or "-", met)
-    Console().print(table)
+    # In a file or a pipe rich would fold everything to 80 columns.
+    Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(table)

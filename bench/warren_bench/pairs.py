@@ -161,7 +161,7 @@ class OurPair:
 
     near = "home"
     head_start = 0.0
-    hosts = ("home", "office", "control")
+    hosts: tuple[str, ...] = ("home", "office", "control")
 
     def __init__(self, lab: Lab) -> None:
         self._stack = ExitStack()
@@ -196,7 +196,7 @@ class StockPair:
     """Two stock `tailscaled`s with a control server that names `derper` as the only relay."""
 
     near = "home-stock"
-    hosts = ("home-stock", "office-stock", "derper")
+    hosts: tuple[str, ...] = ("home-stock", "office-stock", "derper")
 
     def __init__(self, lab: Lab, number: int) -> None:
         """`number` tells this pair's state from that of pairs before it."""
