@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from support.lab import eventually
 from support.requirements import require_root_netns
@@ -20,6 +21,7 @@ from warren_lab import preflight
 from warren_lab.cluster import ClusterError
 from warren_lab.demo.show import asked_by
 from warren_lab.errors import LabError
+from warren_lab.images.build import checkout
 from warren_lab.scenario import Member, MeshOfTwo, World
 from warren_lab.scenario.mesh import NAMESPACE
 from warren_lab.scenario.stream import Stream
@@ -259,3 +261,38 @@ def test_deleted_meshes_leave_nothing_on_the_nodes_or_in_the_clusters(mesh: Mesh
         assert mesh.leftovers(member) == []
     with pytest.raises(LabError):
         mesh.wait_ready(mesh.home, timeout_seconds=1)
+
+
+@pytest.fixture
+def home_on_a_volume(home_only: MeshOfTwo) -> Iterator[MeshOfTwo]:
+    """The home mesh once more, with its state on a volume of the default storage class."""
+    document = yaml.safe_load((checkout() / "examples" / "home" / "mesh.yaml").read_text())
+    document["spec"]["controlServer"]["managed"]["storage"] = {"persistentVolumeClaim": {"size": "1Gi"}}
+    home_only.home.cluster.apply(document)
+    home_only.wait_ready(home_only.home)
+    yield home_only
+    home_only.delete(home_only.home)
+    assert home_only.leftovers(home_only.home) == []
+
+
+def test_a_control_server_on_a_volume_knows_its_machines_when_its_pod_is_replaced(
+    home_on_a_volume: MeshOfTwo,
+) -> None:
+    home = home_on_a_volume.home
+    home_on_a_volume.wait_for_nodes(home, {home.node})
+    before = home_on_a_volume.agent_status(home)["node"]
+    home.cluster.kubectl(
+        *(
+            "delete",
+            "pod",
+            "--namespace",
+            NAMESPACE,
+            "--selector=app.kubernetes.io/component=control",
+            "--wait",
+        )
+    )
+    home_on_a_volume.wait_ready(home)
+    assert eventually(
+        lambda: home_on_a_volume.agent_status(home)["control"]["connected"], within=SETTLE_SECONDS
+    )
+    assert home_on_a_volume.agent_status(home)["node"] == before

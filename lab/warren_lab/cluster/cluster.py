@@ -209,6 +209,7 @@ class Cluster:
             components.kube_proxy(spec, path),
         ):
             self._node.start(component)
+        self.node_exec("mkdir", "--parents", *manifests.volume_paths())
         objects = json.dumps(manifests.base_objects(spec, self._images.reference("coredns")))
         self.kubectl("create", "--validate=false", "-f", "-", input=objects)
         left = max(1, int(deadline - time.monotonic()))

@@ -125,8 +125,14 @@ def dns(spec: ClusterSpec, image: str) -> list[Manifest]:
     ]
 
 
+def volume_paths() -> list[str]:
+    """Folders of the node that its volumes lie in; they must be there before a pod claims one."""
+    return [f"/var/lib/volumes/{number}" for number in range(1, VOLUMES + 1)]
+
+
 def storage(spec: ClusterSpec) -> list[Manifest]:
     """A default class of a few volumes on the node, so that claims of a chart's defaults are bound."""
+    node = {"key": "kubernetes.io/hostname", "operator": "In", "values": [spec.name]}
     volumes: list[Manifest] = [
         {
             "apiVersion": "v1",
@@ -137,10 +143,12 @@ def storage(spec: ClusterSpec) -> list[Manifest]:
                 "capacity": {"storage": "10Gi"},
                 "accessModes": ["ReadWriteOnce"],
                 "persistentVolumeReclaimPolicy": "Retain",
-                "hostPath": {"path": f"/var/lib/volumes/{number}", "type": "DirectoryOrCreate"},
+                # Unlike hostPath, a local volume gets the group that a pod asks for.
+                "local": {"path": path},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [node]}]}},
             },
         }
-        for number in range(1, VOLUMES + 1)
+        for number, path in enumerate(volume_paths(), start=1)
     ]
     return [
         {
