@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
@@ -54,7 +55,11 @@ class Case:
         data = json.loads(path.read_text("utf-8"))
         users = {
             one["id"]: User(
-                one["id"], one["name"], one.get("email", ""), "", frozenset(Role(r) for r in one.get("roles", ()))
+                one["id"],
+                one["name"],
+                one.get("email", ""),
+                "",
+                frozenset(Role(r) for r in one.get("roles", ())),
             )
             for one in data["users"]
         }
@@ -138,7 +143,9 @@ def _node_differences(
         yield from _difference("caps", _caps(index.capabilities(node_id)), _caps(expected["caps"]))
     if "ssh" in expected:
         rules = json.loads(msgspec.json.encode(index.ssh_rules(node_id)))
-        yield from _difference("ssh", [_ssh(rule) for rule in rules], [_ssh(rule) for rule in expected["ssh"]])
+        yield from _difference(
+            "ssh", [_ssh(rule) for rule in rules], [_ssh(rule) for rule in expected["ssh"]]
+        )
     whois = {
         name: found
         for name, other in case.ids.items()
@@ -161,8 +168,12 @@ def _peer_differences(
         view = index.peer_routes(node_id, peer)
         peers[names[peer]] = frozenset(str(route) for route in (*view.subnets, *view.exits))
     yield from _map_difference("peers", peers, recorded)
-    caps = {names[peer]: found for peer in index.peers(node_id) if (found := _caps(index.peer_capabilities(peer)))}
-    yield from _map_difference("peer_caps", caps, {n: _caps(c) for n, c in expected.get("peer_caps", {}).items()})
+    caps = {
+        names[peer]: found for peer in index.peers(node_id) if (found := _caps(index.peer_capabilities(peer)))
+    }
+    yield from _map_difference(
+        "peer_caps", caps, {n: _caps(c) for n, c in expected.get("peer_caps", {}).items()}
+    )
     for name, number in case.ids.items():
         if number != node_id and name in recorded:
             got = [str(ip_network(one)) for one in index.peer_addresses(node_id, number)]
@@ -212,6 +223,7 @@ def filter_meaning(rules: list[dict[str, Any]]) -> dict[tuple[Any, ...], Runs]:
     return {key: union(runs) for key, runs in found.items()}
 
 
+@lru_cache(maxsize=4096)
 def text_runs(text: str) -> list[tuple[int, int]]:
     """A destination or source of a filter as runs; IPv6 stands above every IPv4 address."""
     if text == "*":
