@@ -57,7 +57,7 @@ class Compiled:
         self.pairs = tuple(dict.fromkeys((rule.sources, rule.targets) for rule in self.global_rules))
         self.self_sides = tuple(dict.fromkeys(rule.sources for rule in self.self_rules))
         source_sides, target_sides = used_sides(rules)
-        self.selectors = frozenset(
+        self._selectors = frozenset(
             selector for side in source_sides | target_sides for selector in side.selectors
         )
         self._sources = {side: self._compiler.sources(side) for side in source_sides}
@@ -65,6 +65,11 @@ class Compiled:
         self._canonical: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._node_texts: dict[int, tuple[str, ...]] = {}
         self._via: dict[tuple[Side, tuple[str, ...]], tuple[ViaTarget, ...]] = {}
+
+    @property
+    def selectors(self) -> frozenset[Selector]:
+        """Every selector whose meaning is held anywhere."""
+        return self._selectors | self.resolver.known
 
     def sources(self, side: Side) -> Sources:
         return self._sources[side]

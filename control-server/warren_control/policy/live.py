@@ -139,7 +139,8 @@ class _Step:
 
     def _stale(self, stale: Stale, watched: set[int], owners: Iterable[int]) -> set[int]:
         changed = {change.id for change in self._changes}
-        return changed | set(self._roster.ids(stale_filters(self._compiled, stale, owners)))
+        nodes = stale_filters(self._compiled, stale, owners) & self._roster.everyone
+        return changed | set(self._roster.ids(nodes))
 
     def _renew(self, filters: set[int]) -> None:
         kept: dict[int, Filter] = {

@@ -36,6 +36,11 @@ class Resolver:
             found = self._cache[selector] = self._compute(selector)
         return found
 
+    @property
+    def known(self) -> frozenset[Selector]:
+        """The selectors asked for so far."""
+        return frozenset(self._cache)
+
     def forget(self, selectors: Iterable[Selector]) -> None:
         for selector in selectors:
             self._cache.pop(selector, None)

@@ -53,7 +53,7 @@ def targets(node: Node) -> list[Address]:
     return [*node.addresses, *routed, *public]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(policies(), networks())
 def test_a_filter_lets_in_exactly_what_the_policy_allows(policy: dict[str, Any], network: Network) -> None:
     index, oracle = compiled(policy, network), Oracle(policy, network)
@@ -67,7 +67,7 @@ def test_a_filter_lets_in_exactly_what_the_policy_allows(policy: dict[str, Any],
                     assert lets_in(rules, packet) == oracle.allows(packet, node), (node.name, packet)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(policies(), networks())
 def test_nodes_see_exactly_whom_a_rule_connects_them_with(policy: dict[str, Any], network: Network) -> None:
     index, oracle = compiled(policy, network), Oracle(policy, network)
@@ -78,7 +78,7 @@ def test_nodes_see_exactly_whom_a_rule_connects_them_with(policy: dict[str, Any]
                 assert (other.id in peers) == oracle.sees(one, other), (one.name, other.name)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(policies(), networks())
 def test_no_node_is_given_one_prefix_by_two_peers(policy: dict[str, Any], network: Network) -> None:
     index = compiled(policy, network)
