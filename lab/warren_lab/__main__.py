@@ -42,7 +42,14 @@ def shell(host: str | None) -> None:
     os.execvp("nsenter", ["nsenter", f"--net={namespaces.path(found[host])}", "--", program])
 
 
-@lab.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+# Everything after NAME is kubectl's, its `--` as well.
+@lab.command(
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+        "help_option_names": [],
+    }
+)
 @click.argument("name")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def kubectl(name: str, arguments: tuple[str, ...]) -> None:
