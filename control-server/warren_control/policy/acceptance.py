@@ -8,7 +8,7 @@ from itertools import islice
 from warren_control.policy.document import Document
 from warren_control.policy.index import PolicyIndex, build_index
 from warren_control.policy.load import load
-from warren_control.policy.network import Network, User, matching_users
+from warren_control.policy.network import Network, User, UserNames
 from warren_control.policy.problems import MAX_PROBLEMS, PolicyError, Problem, quoted
 from warren_control.policy.reach_tests import ReachTests
 from warren_control.policy.selectors import Kind, Names, Selector
@@ -50,8 +50,9 @@ def names_of(document: Document) -> Names:
 
 def ambiguous_users(document: Document, users: Mapping[int, User]) -> Iterator[Problem]:
     """Names that mean several users. Such a name would select nobody."""
+    users_by_name = UserNames(users)
     for name, (line, column, path) in sorted(_user_names(document).items()):
-        found = matching_users(name, users)
+        found = users_by_name.matching(name)
         if len(found) > 1:
             text = f"{quoted(name)} means {len(found)} users"
             yield Problem(line, column, path, text, "an e-mail address that only one user has")

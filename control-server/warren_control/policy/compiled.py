@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from warren_control.policy import ranges
+from warren_control.policy.bits import Membership
 from warren_control.policy.document import Document
 from warren_control.policy.network import User
 from warren_control.policy.program import Rule, Scope, rules_of, used_sides
@@ -31,6 +32,15 @@ class ViaTarget:
     """Tagged nodes that serve it: the only ones that have the rule."""
     visible: int
     """Nodes that count as destination where visibility is decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arcs:
+    """The distinct pairs of sources and destinations of global rules, and where a node stands in them."""
+
+    pairs: tuple[tuple[int, int], ...]
+    as_source: Membership
+    as_target: Membership
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,7 @@ class Compiled:
         self._sources = {side: self._compiler.sources(side) for side in source_sides}
         self._targets = {side: self._compiler.targets(side) for side in target_sides}
         self._canonical: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._arcs: Arcs | None = None
         self._node_texts: dict[int, tuple[str, ...]] = {}
         self._via: dict[tuple[Side, tuple[str, ...]], tuple[ViaTarget, ...]] = {}
 
@@ -111,6 +122,21 @@ class Compiled:
             if serving & tagged:
                 yield ViaTarget(entry, serving & tagged, serving | roster.owners_in(space))
 
+    @property
+    def arcs(self) -> Arcs:
+        if self._arcs is None:
+            found = (
+                (self._sources[sources].reach, self._targets[targets].visible)
+                for sources, targets in self.pairs
+            )
+            pairs = tuple(dict.fromkeys(arc for arc in found if all(arc)))
+            self._arcs = Arcs(
+                pairs,
+                Membership([source for source, _ in pairs]),
+                Membership([target for _, target in pairs]),
+            )
+        return self._arcs
+
     def use(self, resolver: Resolver) -> None:
         """Read names of users by another list of users from now on. A refresh must follow."""
         self.resolver = resolver
@@ -130,6 +156,7 @@ class Compiled:
         )
         self._canonical.clear()
         self._node_texts.clear()
+        self._arcs = None
         self._via.clear()
         return stale
 

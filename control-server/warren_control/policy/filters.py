@@ -8,10 +8,11 @@ from functools import lru_cache
 from ipaddress import summarize_address_range
 
 from warren_control.policy import ranges
+from warren_control.policy.bits import Membership
 from warren_control.policy.compiled import Compiled
 from warren_control.policy.ports import Ports
 from warren_control.policy.program import Rule
-from warren_control.policy.ranges import INTERNET, AddressSet, Block, address_at, block_of, point, single
+from warren_control.policy.ranges import INTERNET, AddressSet, Block, address_at, block_of, single
 from warren_control.policy.sides import Entry, Targets
 from warren_wire.control.messages import CapGrant, FilterRule, NetPortRange, PortRange
 
@@ -43,7 +44,7 @@ def reach_of(compiled: Compiled, slot: int) -> Reach:
     routes = ranges.of_blocks(block_of(route) for route in node.subnet_routes)
     routed = routes | INTERNET if is_exit else routes
     blocks = [single(number) for number in roster.covered_by(routed, slot)] if routed else []
-    own = [single(point(address)) for address in node.addresses]
+    own = [single(number) for number in roster.own_points(slot)]
     return Reach(
         slot,
         tuple(block.first for block in own),
@@ -62,6 +63,8 @@ class _Joined:
     order: int
     texts: tuple[str, ...]
     protocol: int | None
+    own: bool = False
+    """It may hold addresses of the node: no other node has the same."""
     ports: list[NetPortRange] = field(default_factory=list)
 
 
@@ -74,6 +77,7 @@ class FilterBuilder:
             (rule, compiled.sources(rule.sources), compiled.targets(rule.targets))
             for rule in compiled.global_rules
         ]
+        self._holders = Membership([targets.reduced for _, _, targets in self._rules])
         self._first: dict[tuple[int, int | None], int] = {}
         self._shared: dict[tuple[int, int | None, tuple[NetPortRange, ...]], FilterRule] = {}
         for rule, sources, targets in self._rules:
@@ -85,13 +89,12 @@ class FilterBuilder:
         reach = reach_of(self._compiled, slot)
         joined: dict[tuple[int, int | None], _Joined] = {}
         found: list[tuple[int, FilterRule]] = []
-        bit = reach.bit
-        for rule, sources, targets in self._rules:
-            if targets.reduced & bit:
-                if rule.packet is not None:
-                    self._join(joined, rule, sources.texts, kept_texts(targets, reach))
-                elif rule.capabilities:
-                    found.extend(_capability(rule, sources.texts, kept_prefixes(targets, reach)))
+        for number in self._holders.rows_of(slot):
+            rule, sources, targets = self._rules[number]
+            if rule.packet is not None:
+                self._join(joined, rule, sources.texts, kept_texts(targets, reach), bool(targets.groups))
+            elif rule.capabilities:
+                found.extend(_capability(rule, sources.texts, kept_prefixes(targets, reach)))
         self._add_self(joined, found, reach)
         self._add_via(joined, reach)
         found.extend((one.order, self._packet(one)) for one in joined.values() if one.ports)
@@ -104,6 +107,7 @@ class FilterBuilder:
         rule: Rule,
         texts: tuple[str, ...],
         kept: Iterable[str],
+        own: bool,
     ) -> None:
         assert rule.packet is not None
         if not texts:
@@ -115,15 +119,18 @@ class FilterBuilder:
             order = min(self._first.get(key, rule.order), rule.order)
             one = joined[key] = _Joined(order, texts, rule.packet.protocol)
         one.order = min(one.order, rule.order)
+        one.own |= own
         ports = rule.packet.ports
         one.ports.extend(_port_range(text, one_range) for text in kept for one_range in ports)
 
     def _packet(self, one: _Joined) -> FilterRule:
         ports = tuple(one.ports)
+        protocols = None if one.protocol is None else (one.protocol,)
+        if one.own:
+            return FilterRule(src_ips=one.texts, dst_ports=ports, ip_proto=protocols)
         key = (id(one.texts), one.protocol, ports)
         found = self._shared.get(key)
         if found is None:
-            protocols = None if one.protocol is None else (one.protocol,)
             found = FilterRule(src_ips=one.texts, dst_ports=ports, ip_proto=protocols)
             self._shared[key] = found
         return found
@@ -142,7 +149,7 @@ class FilterBuilder:
             source, target = (own, chosen) if rule.reversed else (chosen, own)
             texts = compiled.texts_of(source)
             if rule.packet is not None:
-                self._join(joined, rule, texts, _group_texts(target, reach))
+                self._join(joined, rule, texts, _group_texts(target, reach), own=True)
             else:
                 found.extend(_capability(rule, texts, [_group_prefixes(target, reach)]))
 
@@ -156,7 +163,8 @@ class FilterBuilder:
                     if target.holders & reach.bit
                 ]
                 if served:
-                    self._join(joined, rule, self._compiled.sources(rule.sources).texts, served)
+                    texts = self._compiled.sources(rule.sources).texts
+                    self._join(joined, rule, texts, served, own=False)
 
 
 def kept_texts(targets: Targets, reach: Reach) -> Iterator[str]:

@@ -102,7 +102,10 @@ class _Step:
         owners |= self._owners(watched)
         filters = set(self._network.nodes) if everything else self._stale(stale, watched, owners)
         self._renew(filters)
-        return self._result(watched, before, filters, ssh_before)
+        routers = affected_routers(self._network, self._changes, self._former)
+        if everything:
+            routers |= {node.id for node in self._network.nodes.values() if node.subnet_routes}
+        return self._result(watched, before, filters, ssh_before, routers)
 
     def _watched(self, moved: int) -> set[int]:
         """Nodes whose peers or capabilities may differ."""
@@ -164,7 +167,12 @@ class _Step:
         }
 
     def _result(
-        self, watched: set[int], before: Mapping[int, _View], filters: set[int], ssh_before: list[SshEnds]
+        self,
+        watched: set[int],
+        before: Mapping[int, _View],
+        filters: set[int],
+        ssh_before: list[SshEnds],
+        routers: frozenset[int],
     ) -> Changes:
         after = self._views(watched)
         present = self._network.nodes.keys()
@@ -186,7 +194,7 @@ class _Step:
             frozenset(capabilities & present),
             frozenset(addresses & present),
             frozenset(watched & present),
-            affected_routers(self._network, self._changes, self._former),
+            routers,
         )
 
     def _ssh_changes(self, before: list[SshEnds]) -> frozenset[int]:

@@ -96,13 +96,20 @@ def elect_oldest(nodes: Mapping[int, Node]) -> dict[Prefix, int]:
     return elected
 
 
-def matching_users(token: str, users: Mapping[int, User]) -> tuple[int, ...]:
-    """Ids of the users that a name in a policy means; more than one makes the name ambiguous.
+class UserNames:
+    """Finds the users that a name in a policy means; more than one makes the name ambiguous."""
 
-    The identity provider's identifier wins outright; a trailing bare `@` marks a name without domain.
-    """
-    wanted = token[:-1] if token.endswith("@") else token
-    by_provider = tuple(user.id for user in users.values() if user.provider_id and user.provider_id == wanted)
-    if by_provider:
-        return by_provider
-    return tuple(user.id for user in users.values() if wanted and wanted in (user.email, user.name))
+    def __init__(self, users: Mapping[int, User]) -> None:
+        self._by_provider: dict[str, set[int]] = {}
+        self._by_name: dict[str, set[int]] = {}
+        for user in users.values():
+            self._by_provider.setdefault(user.provider_id, set()).add(user.id)
+            for name in (user.email, user.name):
+                self._by_name.setdefault(name, set()).add(user.id)
+
+    def matching(self, token: str) -> frozenset[int]:
+        """The provider's identifier wins outright; a trailing bare `@` marks a name without domain."""
+        wanted = token[:-1] if token.endswith("@") else token
+        if not wanted:
+            return frozenset()
+        return frozenset(self._by_provider.get(wanted) or self._by_name.get(wanted) or ())

@@ -75,7 +75,9 @@ def block_of(prefix: Prefix) -> Block:
 @lru_cache(maxsize=65536)
 def single(number: int) -> Block:
     """One address as a block."""
-    return block_of(ip_network(address_at(number)))
+    bits = 128 if number >= V6_BASE else 32
+    text = text_at(number)
+    return Block(number, number, bits, text, f"{text}/{bits}")
 
 
 def parse_block(text: str) -> Block:

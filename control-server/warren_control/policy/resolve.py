@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from warren_control.policy import ranges
 from warren_control.policy.document import Document
-from warren_control.policy.network import Node, Role, User, matching_users
+from warren_control.policy.network import Node, Role, User, UserNames
 from warren_control.policy.ranges import AddressSet, point
 from warren_control.policy.roster import Roster
 from warren_control.policy.selectors import Kind, Selector
@@ -26,6 +26,7 @@ class Resolver:
         self._document = document
         self._roster = roster
         self._users = users
+        self._names = UserNames(users)
         self._cache: dict[Selector, Resolved] = {}
         self._people: dict[Selector, frozenset[int]] = {}
 
@@ -107,7 +108,7 @@ class Resolver:
     def _user_ids(self, selector: Selector) -> Iterable[int]:
         match selector.kind:
             case Kind.USER:
-                found = matching_users(selector.text, self._users)
+                found = self._names.matching(selector.text)
                 # An ambiguous name is refused when a policy is stored; a name that became ambiguous
                 # later selects nobody.
                 return found if len(found) == 1 else ()

@@ -23,6 +23,7 @@ class Roster:
     def __init__(self, nodes: Mapping[int, Node]) -> None:
         self._slots: dict[int, int] = {}
         self._nodes: list[Node | None] = []
+        self._own: list[tuple[int, ...]] = []
         self._free: list[int] = []
         self.by_tag: dict[str, int] = {}
         self.by_owner: dict[int, int] = {}
@@ -77,11 +78,12 @@ class Roster:
         slot = self._free.pop() if self._free else len(self._nodes)
         if slot == len(self._nodes):
             self._nodes.append(None)
+            self._own.append(())
         self._nodes[slot] = node
+        self._own[slot] = tuple(point(address) for address in node.addresses)
         self._slots[node.id] = slot
         self._mark(node, 1 << slot, present=True)
-        for address in node.addresses:
-            number = point(address)
+        for number in self._own[slot]:
             if number not in self._owner:
                 insort(self._points, number) if sort else self._points.append(number)
                 self._owner[number] = slot
@@ -89,8 +91,7 @@ class Roster:
     def _take(self, slot: int) -> None:
         node = self.node(slot)
         self._mark(node, 1 << slot, present=False)
-        for address in node.addresses:
-            number = point(address)
+        for number in self._own[slot]:
             if self._owner.get(number) == slot:
                 del self._owner[number]
                 del self._points[bisect_left(self._points, number)]
@@ -174,9 +175,12 @@ class Roster:
         """The slot of the node that has the address."""
         return self._owner[number]
 
+    def own_points(self, slot: int) -> tuple[int, ...]:
+        return self._own[slot]
+
     def points(self, bits: int) -> list[int]:
         """The addresses of nodes."""
-        return [point(address) for node in self.nodes(bits) for address in node.addresses]
+        return [number for slot in slots_of(bits) for number in self._own[slot]]
 
     def covering(self, bits: int) -> int:
         """Routers whose subnet routes contain addresses of these nodes; hardly ever any."""

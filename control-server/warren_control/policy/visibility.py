@@ -12,13 +12,11 @@ def visible_peers(compiled: Compiled, slot: int) -> int:
     """The peers of the node in a slot, as a set of slots. Seeing is always mutual."""
     bit = 1 << slot
     peers = 0
-    for source_side, target_side in compiled.pairs:
-        sources = compiled.sources(source_side).reach
-        targets = compiled.targets(target_side).visible
-        if sources & bit:
-            peers |= targets
-        if targets & bit:
-            peers |= sources
+    arcs = compiled.arcs
+    for number in arcs.as_source.rows_of(slot):
+        peers |= arcs.pairs[number][1]
+    for number in arcs.as_target.rows_of(slot):
+        peers |= arcs.pairs[number][0]
     return (peers | _via_peers(compiled, bit) | _self_peers(compiled, slot)) & ~bit
 
 
