@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
 
 _CODE: Final = re.compile(r"`([^`]+)`")
-_FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE: Final = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,10 @@ def value(cell: str) -> Any:
 
 
 def blocks(document: Path, language: str) -> list[str]:
-    """The code blocks of a language."""
-    return [text for found, text in _FENCE.findall(document.read_text()) if found == language]
+    """The code blocks of a language, also of those inside a list."""
+    return [
+        textwrap.dedent(text) for found, text in _FENCE.findall(document.read_text()) if found == language
+    ]
 
 
 def without_blocks(document: Path) -> str:
