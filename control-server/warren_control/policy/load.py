@@ -29,7 +29,7 @@ from warren_control.policy.read_names import (
     read_tag_names,
     read_tag_owners,
 )
-from warren_control.policy.read_rules import RuleReader
+from warren_control.policy.read_rules import MAX_RULES, RuleReader
 from warren_control.policy.read_sections import (
     read_approvers,
     read_node_attributes,
@@ -60,8 +60,6 @@ SECTIONS: Final = (
     "OneCGNATRoute",
 )
 ALLOW_ALL: Final = Grant(NOWHERE, (EVERYONE,), (EVERYONE,), (PacketMatch(None, (ALL_PORTS,)),))
-# Grants times their ip entries, and ACLs times their destinations: each filter is chosen among all of them.
-MAX_RULES: Final = 20_000
 # Assertions times rules: what tests may cost when a policy is stored.
 MAX_TEST_WORK: Final = 2_000_000
 # What holds while there is no policy at all.
@@ -99,7 +97,9 @@ def _read(problems: ProblemList, root: Value, domains: frozenset[str]) -> Docume
     grants = [*rules.grants(value_of(members, "grants")), *rules.acls(value_of(members, "acls"))]
     count = sum(max(1, len(grant.packets)) for grant in grants)
     if count > MAX_RULES:
-        problems.add(root.offset, "", f"{count} rules; at most {MAX_RULES} are accepted", "fewer rules")
+        problems.add(
+            root.offset, "", f"{count} rules or more; at most {MAX_RULES} are accepted", "fewer rules"
+        )
     tests = read_tests(problems, value_of(members, "tests"))
     if count * sum(len(test.accept) + len(test.deny) for test in tests) > MAX_TEST_WORK:
         problems.add(root.offset, "tests", f"too many assertions for {count} rules", "fewer tests")

@@ -16,7 +16,7 @@ from warren_control.policy.reading import entries, words
 from warren_control.policy.selectors import Kind, Names, SelectorError, parse_selector
 
 # Runs of addresses touched while all sets are computed: below a second.
-MAX_WORK: Final = 500_000
+MAX_WORK: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,8 @@ from warren_control.policy.selectors import (
     SelectorError,
 )
 
+# Grants times their ip entries, and ACLs times their destinations: each filter is chosen among all of them.
+MAX_RULES: Final = 20_000
 _ACL_FIELDS: Final = ("action", "src", "dst", "proto", "srcPosture")
 _GRANT_FIELDS: Final = ("src", "dst", "ip", "app", "via", "srcPosture")
 _OLD_SPELLING: Final = {"users": "src", "ports": "dst"}
@@ -60,6 +62,8 @@ class RuleReader:
         found: list[Grant] = []
         for index, one in enumerate(items(self._problems, value, "acls") if value is not None else ()):
             found.extend(self._acl(one, f"acls[{index}]"))
+            if len(found) > MAX_RULES:
+                break
         return found
 
     def grants(self, value: Value | None) -> list[Grant]:

@@ -119,28 +119,36 @@ JSON = st.recursive(
 )
 
 
+def outcome(text: str) -> Any:
+    """The value, or the error."""
+    try:
+        return plain(parse(text))
+    except HuJsonError as error:
+        return error
+
+
 @given(JSON, st.sampled_from([None, 2]))
 def test_json_is_read_as_the_standard_library_reads_it(value: Any, indent: int | None) -> None:
     text = json.dumps(value, indent=indent)
-    try:
-        assert plain(parse(text)) == json.loads(text)
-    except HuJsonError as error:
+    found = outcome(text)
+    if isinstance(found, HuJsonError):
         # JSON can write half a surrogate pair, which UTF-8 cannot carry.
-        assert "surrogate" in error.text
+        assert "surrogate" in found.text
+    else:
+        assert found == json.loads(text)
 
 
 @given(st.text(alphabet='{}[]",:/*\\ \n0a-.eutrfalsn', max_size=40))
 @example('{"a":/**/[1,//\n],}')
 def test_any_text_gives_a_value_or_an_error_with_a_place_inside(text: str) -> None:
-    try:
-        plain(parse(text))
-    except HuJsonError as error:
-        assert 0 <= error.offset <= len(text)
+    found = outcome(text)
+    assert not isinstance(found, HuJsonError) or 0 <= found.offset <= len(text)
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_give_a_text_or_an_error(data: bytes) -> None:
     try:
-        assert decode_text(data).encode() == data
+        found = decode_text(data)
     except HuJsonError as error:
-        assert "UTF-8" in error.text
+        found = error.text
+    assert found == data.decode(errors="replace") or "UTF-8" in found
