@@ -11,9 +11,24 @@ from hypothesis import strategies as st
 from warren_wire.crypto import SharedBox
 from warren_wire.derp import client as client_side
 from warren_wire.derp import frames
-from warren_wire.derp.client import DerpClient, PacketReceived, PeerGone, PongReceived, Ready
+from warren_wire.derp.client import (
+    DerpClient,
+    PacketReceived,
+    PeerGone,
+    PeerPresent,
+    PongReceived,
+    Ready,
+)
 from warren_wire.derp.frames import FrameType, PeerGoneReason
-from warren_wire.derp.server import ClientIntroduced, DerpServerConnection, PacketSent, PreferredNoted
+from warren_wire.derp.server import (
+    ClientIntroduced,
+    CloseRequested,
+    DerpServerConnection,
+    PacketForwarded,
+    PacketSent,
+    PreferredNoted,
+    WatchRequested,
+)
 from warren_wire.errors import AuthenticationError, LocalProtocolError, RemoteProtocolError
 from warren_wire.keys import NodePrivate, NodePublic
 
@@ -257,3 +272,50 @@ def test_any_bytes_give_events_or_the_declared_error(
                 machine.receive_data(piece)
         except RemoteProtocolError:
             pass
+
+
+def as_relays() -> tuple[DerpClient, DerpServerConnection]:
+    client = DerpClient(NODE, lambda: bytes(24), mesh_key="ab" * 32)
+    server = new_server()
+    client.receive_data(HEAD + server.data_to_send())
+    server.receive_data(client.data_to_send())
+    (introduced,) = server.events()
+    assert isinstance(introduced, ClientIntroduced)
+    assert introduced.info.mesh_key == "ab" * 32
+    assert "abab" not in repr(introduced)
+    server.accept(as_relay=True)
+    client.receive_data(server.data_to_send())
+    client.events()
+    return client, server
+
+
+def test_relays_watch_forward_and_close() -> None:
+    client, server = as_relays()
+    client.watch_connections()
+    client.close_peer(PEER)
+    server.receive_data(client.data_to_send())
+    server.receive_data(frames.forward_header(NODE.public.raw, PEER.raw, 3) + b"abc")
+    assert server.events() == [
+        WatchRequested(),
+        CloseRequested(PEER.raw),
+        PacketForwarded(NODE.public.raw, PEER.raw, b"abc"),
+    ]
+    client.receive_data(frames.peer_present(PEER.raw) + frames.encode(FrameType.PEER_PRESENT, PEER.raw))
+    assert client.events() == [
+        PeerPresent(PEER.raw, frames.PresenceFlag.REGULAR),
+        PeerPresent(PEER.raw, frames.PresenceFlag(0)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frames.encode(FrameType.FORWARD_PACKET, bytes(63)),
+        frames.encode(FrameType.CLOSE_PEER, bytes(31)),
+        frames.encode(FrameType.CLOSE_PEER, bytes(33)),
+    ],
+)
+def test_a_relay_may_not_send_nonsense_either(data: bytes) -> None:
+    _, server = as_relays()
+    with pytest.raises(RemoteProtocolError):
+        server.receive_data(data)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from warren_wire import disco
 from warren_wire.derp.frames import FrameReader, FrameType, PeerGoneReason
-from warren_wire.derp.queues import PacketQueue
+from warren_wire.derp.queues import FairQueue
 from warren_wire.derp.router import MAX_CONNECTIONS_PER_KEY, ConnectionId, DropReason, Router
 from warren_wire.errors import LocalProtocolError
 from warren_wire.keys import NodePublic
@@ -186,9 +186,9 @@ def test_an_ended_connection_cannot_be_used() -> None:
 
 
 def test_a_packet_larger_than_the_queue_is_kept_alone() -> None:
-    queue = PacketQueue(100)
-    assert queue.put(bytes(50)) == 0
-    assert queue.put(bytes(500)) == 1
+    queue = FairQueue(100)
+    assert queue.put(b"home", bytes(50)) == 0
+    assert queue.put(b"home", bytes(500)) == 1
     assert queue.take(1000) == [bytes(500)]
     assert queue.size_bytes == 0
 

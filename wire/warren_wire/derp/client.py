@@ -50,6 +50,14 @@ class PeerGone:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerPresent:
+    """A client of a relay that we watch; the key is raw."""
+
+    peer: bytes
+    flags: frames.PresenceFlag
+
+
+@dataclass(frozen=True, slots=True)
 class KeepAliveReceived:
     """The relay is alive."""
 
@@ -75,7 +83,14 @@ class Restarting:
 
 
 ClientEvent = (
-    Ready | PacketReceived | PeerGone | KeepAliveReceived | PongReceived | HealthChanged | Restarting
+    Ready
+    | PacketReceived
+    | PeerGone
+    | PeerPresent
+    | KeepAliveReceived
+    | PongReceived
+    | HealthChanged
+    | Restarting
 )
 
 
@@ -91,11 +106,17 @@ class DerpClient:
     """Feed it what the TLS connection receives, send what it has to send, take its events."""
 
     def __init__(
-        self, node: NodePrivate, nonce_source: Callable[[], bytes], *, app_name: str = "warren"
+        self,
+        node: NodePrivate,
+        nonce_source: Callable[[], bytes],
+        *,
+        app_name: str = "warren",
+        mesh_key: str = "",
     ) -> None:
         self._node = node
         self._nonce = nonce_source
         self._app_name = app_name
+        self._mesh_key = mesh_key
         self._state = _State.HEAD
         self._head = bytearray()
         self._reader = frames.FrameReader()
@@ -162,6 +183,16 @@ class DerpClient:
             raise LocalProtocolError(f"a ping has {frames.PING_BYTES} bytes")
         self._outgoing.append(frames.ping(data))
 
+    def watch_connections(self) -> None:
+        """As a relay of the region: hear of every client there (PeerPresent, PeerGone)."""
+        self._require_open()
+        self._outgoing.append(frames.WATCH_CONNS)
+
+    def close_peer(self, peer: NodePublic) -> None:
+        """As a relay of the region: have a client there closed."""
+        self._require_open()
+        self._outgoing.append(frames.close_peer(peer.raw))
+
     def _require_open(self) -> None:
         if self._state is not _State.OPEN:
             raise LocalProtocolError("the relay has not taken us in")
@@ -202,7 +233,9 @@ class DerpClient:
     def _introduce(self, server: NodePublic) -> None:
         self._server = server
         self._box = SharedBox(self._node.raw, server.raw)
-        info = frames.ClientInfo(frames.PROTOCOL_VERSION, can_ack_pings=True, app_name=self._app_name)
+        info = frames.ClientInfo(
+            frames.PROTOCOL_VERSION, self._mesh_key, can_ack_pings=True, app_name=self._app_name
+        )
         self._outgoing.append(frames.client_info(info, self._node.public, self._box, self._nonce()))
         self._state = _State.SERVER_INFO
 
@@ -215,6 +248,8 @@ class DerpClient:
                 self._events.append(KeepAliveReceived())
             case FrameType.PEER_GONE:
                 self._events.append(PeerGone(*frames.parse_peer_gone(payload)))
+            case FrameType.PEER_PRESENT:
+                self._events.append(PeerPresent(*frames.parse_peer_present(payload)))
             case FrameType.PING:
                 self._answer_ping(frames.parse_ping(payload))
             case FrameType.PONG:

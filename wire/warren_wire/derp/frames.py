@@ -8,6 +8,10 @@
     0x06 KeepAlive      -                                      server -> client
     0x07 NotePreferred  u8                                     client -> server
     0x08 PeerGone       key 32, reason u8                      server -> client
+    0x09 PeerPresent    key 32, IP 16, port u16, flags u8      server -> watching relay
+    0x0a ForwardPacket  source 32, destination 32, packet      relay  -> relay
+    0x10 WatchConns     -                                      relay  -> relay
+    0x11 ClosePeer      key 32                                 relay  -> relay
     0x12 Ping           8 opaque bytes                         either
     0x13 Pong           the same 8 bytes                       either
     0x14 Health         text, empty = healthy                  server -> client
@@ -37,6 +41,7 @@ MAX_PING_BYTES: Final = 1000
 """Stock servers accept longer pings and echo the first 8 bytes."""
 MAX_PACKET_BYTES: Final = 64 * 1024
 MAX_CLIENT_INFO_BYTES: Final = 256 * 1024
+MESH_KEY_BYTES: Final = 32
 MAX_FRAME_BYTES: Final = 1 << 20
 """Stock clients drop a connection on anything larger; the same bound holds for frames we skip."""
 
@@ -73,9 +78,13 @@ class ClientInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a client says about itself. Unknown keys are ignored."""
 
     version: int = 0
+    mesh_key: str = msgspec.field(default="", name="meshKey")
     can_ack_pings: bool = msgspec.field(default=False, name="CanAckPings")
     is_prober: bool = msgspec.field(default=False, name="IsProber")
     app_name: str = msgspec.field(default="", name="AppName")
+
+    def __repr__(self) -> str:
+        return f"ClientInfo(version={self.version}, relay={bool(self.mesh_key)}, app_name={self.app_name!r})"
 
 
 class ServerInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -233,6 +242,57 @@ def parse_peer_gone(payload: bytes) -> tuple[NodePublic, PeerGoneReason]:
     return NodePublic(payload[:KEY_BYTES]), reason
 
 
+class PresenceFlag(enum.IntFlag):
+    """What a relay says of a client that it announces."""
+
+    REGULAR = 1
+    RELAY = 2
+    PROBER = 4
+    NOT_IDEAL = 8
+
+
+def peer_present(key: bytes, flags: PresenceFlag = PresenceFlag.REGULAR) -> bytes:
+    """Without the client's address: no relay uses it, so none needs to know it."""
+    return encode(FrameType.PEER_PRESENT, key + bytes(18) + bytes((flags,)))
+
+
+def parse_peer_present(payload: bytes) -> tuple[bytes, PresenceFlag]:
+    """The raw key and the flags; old servers send the key alone."""
+    if len(payload) < KEY_BYTES:
+        raise DecodeError("a peer-present frame is cut short")
+    flags = payload[KEY_BYTES + 18] if len(payload) > KEY_BYTES + 18 else 0
+    return payload[:KEY_BYTES], PresenceFlag(flags)
+
+
+def forward_header(source: bytes, destination: bytes, length: int) -> bytes:
+    """Everything of a ForwardPacket frame before the packet of `length` bytes."""
+    size = 2 * KEY_BYTES + length
+    return b"%c%b%b%b" % (FrameType.FORWARD_PACKET, size.to_bytes(4, "big"), source, destination)
+
+
+def split_forward(payload: bytes) -> tuple[bytes, bytes, bytes]:
+    """The raw keys of source and destination, and the packet."""
+    if len(payload) < 2 * KEY_BYTES:
+        raise DecodeError("a forwarded packet is cut short")
+    return payload[:KEY_BYTES], payload[KEY_BYTES : 2 * KEY_BYTES], payload[2 * KEY_BYTES :]
+
+
+def close_peer(key: bytes) -> bytes:
+    return encode(FrameType.CLOSE_PEER, key)
+
+
+def parse_close_peer(payload: bytes) -> bytes:
+    """The raw key of the client to close."""
+    if len(payload) != KEY_BYTES:
+        raise DecodeError("a close-peer frame has one key")
+    return payload
+
+
+def health(problem: str) -> bytes:
+    """`problem` empty means healthy again."""
+    return encode(FrameType.HEALTH, problem.encode())
+
+
 def ping(data: bytes) -> bytes:
     return encode(FrameType.PING, data)
 
@@ -262,6 +322,7 @@ def parse_restarting(payload: bytes) -> tuple[int, int]:
 _Info = TypeVar("_Info", ClientInfo, ServerInfo)
 
 KEEP_ALIVE: Final = encode(FrameType.KEEP_ALIVE)
+WATCH_CONNS: Final = encode(FrameType.WATCH_CONNS)
 
 
 def _decode_info(data: bytes, kind: type[_Info]) -> _Info:

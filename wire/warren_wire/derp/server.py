@@ -47,7 +47,29 @@ class PreferredNoted:
     preferred: bool
 
 
-ServerEvent = ClientIntroduced | PacketSent | PreferredNoted
+class PacketForwarded(NamedTuple):
+    """Another relay of the region passes on a packet for a client of ours."""
+
+    source: bytes
+    destination: bytes
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRequested:
+    """The other relay wants to hear which clients are here."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRequested:
+    """The other relay wants a client closed; the key is raw."""
+
+    key: bytes
+
+
+ServerEvent = (
+    ClientIntroduced | PacketSent | PreferredNoted | PacketForwarded | WatchRequested | CloseRequested
+)
 
 
 class _State(enum.Enum):
@@ -58,7 +80,10 @@ class _State(enum.Enum):
 
 
 class DerpServerConnection:
-    """Begins by sending the server's key. `nonce` is 24 random bytes for the one box it seals."""
+    """Begins by sending the server's key. `nonce` is 24 random bytes for the one box it seals.
+
+    Whether a client is a relay of the region is for the shell to say, from the mesh key in its info.
+    """
 
     def __init__(self, server: NodePrivate, nonce: bytes) -> None:
         self._server = server
@@ -69,6 +94,8 @@ class DerpServerConnection:
         self._held_bytes = 0
         self._outgoing: list[bytes] = [frames.server_key(server.public)]
         self._pong_due = False
+        self._is_relay = False
+        self.pings = 0
         self._events: list[ServerEvent] = []
         self._box: SharedBox | None = None
         self.unknown_frames = 0
@@ -95,8 +122,11 @@ class DerpServerConnection:
         events, self._events = self._events, []
         return events
 
-    def accept(self) -> None:
-        """Let the client in; what it sent meanwhile is read now (RemoteProtocolError)."""
+    def accept(self, *, as_relay: bool = False) -> None:
+        """Let the client in; what it sent meanwhile is read now (RemoteProtocolError).
+
+        Only relays may watch connections, forward packets and close clients.
+        """
         if self._state is not _State.ADMISSION:
             raise LocalProtocolError("nobody waits for admission")
         assert self._box is not None
@@ -104,6 +134,7 @@ class DerpServerConnection:
             frames.server_info(frames.ServerInfo(frames.PROTOCOL_VERSION), self._box, self._nonce)
         )
         self._state = _State.OPEN
+        self._is_relay = as_relay
         held, self._held = self._held, []
         self._receive(held)
 
@@ -153,11 +184,22 @@ class DerpServerConnection:
             case FrameType.PONG:
                 pass
             case FrameType.FORWARD_PACKET | FrameType.WATCH_CONNS | FrameType.CLOSE_PEER:
-                raise DecodeError("only relays of the same region may ask that")
+                self._receive_from_relay(kind, payload)
             case _:
                 self.unknown_frames += 1
 
+    def _receive_from_relay(self, kind: int, payload: bytes) -> None:
+        if not self._is_relay:
+            raise DecodeError("only relays of the same region may ask that")
+        if kind == FrameType.FORWARD_PACKET:
+            self._events.append(PacketForwarded(*frames.split_forward(payload)))
+        elif kind == FrameType.WATCH_CONNS:
+            self._events.append(WatchRequested())
+        else:
+            self._events.append(CloseRequested(frames.parse_close_peer(payload)))
+
     def _answer_ping(self, data: bytes) -> None:
+        self.pings += 1
         # One pong at a time, as stock: a client that pings without reading must not fill our memory.
         if not self._pong_due:
             self._pong_due = True
