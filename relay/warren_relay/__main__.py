@@ -14,7 +14,9 @@ from warren_runtime.tasks import run_service
 from warren_runtime.tls import TlsError
 from warren_wire import __version__
 
-from . import app, config
+from . import app, config, workers
+from .admission import KeyListError
+from .workers import Worker
 
 BAD_SETTINGS = 2
 
@@ -36,14 +38,28 @@ def main() -> None:
 @click.option("--listen", metavar="ADDRESS:PORT", help="Where DERP is served [0.0.0.0:443].")
 @click.option("--tls-certificate", metavar="FILE", help="Certificate chain; reloaded when it changes.")
 @click.option("--tls-key", metavar="FILE", help="Key of the certificate.")
+@click.option("--tls-self-signed", metavar="NAME,...", help="Make a certificate for these names instead.")
 @click.option("--derp-key-file", metavar="FILE", help="The relay's own key, made at the first start.")
 @click.option("--stun-listen", metavar="ADDRESS:PORT", help="Where STUN is served, or off [0.0.0.0:3478].")
 @click.option(
     "--health-listen", metavar="ADDRESS:PORT", help="/health, /ready, /metrics, or off [0.0.0.0:9090]."
 )
-@click.option("--admission-mode", metavar="members|open", help="Who may use the relay [members].")
+@click.option("--admission-mode", metavar="members|list|open", help="Who may use the relay [members].")
 @click.option("--admission-verify-url", metavar="URL", help="The control server's URL with /verify.")
 @click.option("--admission-ca-file", metavar="FILE", help="CA of the control server, if it is a private one.")
+@click.option("--admission-keys-file", metavar="FILE", help="With list: one node key a line.")
+@click.option(
+    "--admission-when-unreachable",
+    metavar="remembered|refuse|allow",
+    help="Who gets in while the control server is down [remembered: members of the last hour].",
+)
+@click.option("--mesh-key-file", metavar="FILE", help="Key that all relays of the region share.")
+@click.option("--mesh-peers", metavar="HOST[:PORT],...", help="The relays of the region; itself is skipped.")
+@click.option("--mesh-ca-file", metavar="FILE", help="CA of those relays, if it is a private one.")
+@click.option("--limit-bytes-per-second", metavar="NUMBER", help="What one client may send [no limit].")
+@click.option("--limit-burst-bytes", metavar="NUMBER", help="And at once [one second's worth].")
+@click.option("--workers", metavar="NUMBER|auto", help="Processes that share the port [1].")
+@click.option("--drain-seconds", metavar="NUMBER", help="Time for clients to move before the end [2].")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error [info].")
 @click.option("--log-json", metavar="true|false", help="JSON lines [unless on a terminal].")
 def serve(file: Path | None, **flags: str | None) -> None:
@@ -57,10 +73,23 @@ def serve(file: Path | None, **flags: str | None) -> None:
     try:
         settings = config.load(file, given)
         logs.setup(settings.log_level, settings.log_json)
-        run_service(lambda: app.serve(settings))
-    except (SettingsError, TlsError, KeyFileError, app.StartError) as error:
+        app.prepare(settings)
+        if settings.workers == 1:
+            run_service(lambda: app.serve(settings))
+        else:
+            sys.exit(workers.run(settings.workers, lambda worker: _run_worker(settings, worker)))
+    except (SettingsError, TlsError, KeyFileError, KeyListError, app.StartError) as error:
         click.echo(f"warren-relay: {error}", err=True)
         sys.exit(BAD_SETTINGS)
+
+
+def _run_worker(settings: config.Config, worker: Worker) -> int:
+    try:
+        run_service(lambda: app.serve(settings, worker))
+    except (TlsError, KeyFileError, KeyListError, app.StartError) as error:
+        click.echo(f"warren-relay: {error}", err=True)
+        return BAD_SETTINGS
+    return 0
 
 
 if __name__ == "__main__":

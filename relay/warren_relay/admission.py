@@ -1,4 +1,4 @@
-"""Who may use the relay: everyone, or the members that the control server knows.
+"""Who may use the relay: everyone, a list of keys, or the members that the control server knows.
 
 A member stays a member for an hour while the control server cannot be reached: relayed traffic must survive
 its restarts.
@@ -12,11 +12,15 @@ import logging
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from typing import Final
+from pathlib import Path
+from typing import Final, assert_never
 
 import aiohttp
 
+from warren_wire.errors import DecodeError
 from warren_wire.keys import NodePublic
+
+from .config import WhenUnreachable
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +40,13 @@ class AdmissionResult(enum.Enum):
     ALLOWED_UNREACHABLE = "allowed_unreachable"
     REFUSED = "refused"
     REFUSED_UNREACHABLE = "refused_unreachable"
+    ALLOWED_BY_LIST = "allowed_by_list"
+    REFUSED_BY_LIST = "refused_by_list"
+
+
+_REFUSALS: Final = frozenset(
+    (AdmissionResult.REFUSED, AdmissionResult.REFUSED_UNREACHABLE, AdmissionResult.REFUSED_BY_LIST)
+)
 
 
 class AllowedKeys:
@@ -72,11 +83,13 @@ class MemberAdmission:
         session: aiohttp.ClientSession,
         verify_url: str,
         *,
+        when_unreachable: WhenUnreachable = WhenUnreachable.REMEMBERED,
         clock: Callable[[], float] = time.monotonic,
         ask_seconds: float = ASK_SECONDS,
     ) -> None:
         self._session = session
         self._url = verify_url
+        self._when_unreachable = when_unreachable
         self._clock = clock
         self._timeout = aiohttp.ClientTimeout(total=ask_seconds)
         self._allowed = AllowedKeys()
@@ -86,7 +99,7 @@ class MemberAdmission:
     async def admit(self, key: NodePublic, source: str) -> bool:
         result = await self._decide(key, source)
         self.results[result] += 1
-        return result not in (AdmissionResult.REFUSED, AdmissionResult.REFUSED_UNREACHABLE)
+        return result not in _REFUSALS
 
     async def _decide(self, key: NodePublic, source: str) -> AdmissionResult:
         if self._allowed.allowed_within(key, FRESH_SECONDS, self._clock()):
@@ -95,15 +108,25 @@ class MemberAdmission:
             allowed = await self._ask(key, source)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._note_reachable(False, str(error) or type(error).__name__)
-            if self._allowed.allowed_within(key, UNREACHABLE_SECONDS, self._clock()):
-                return AdmissionResult.ALLOWED_UNREACHABLE
-            return AdmissionResult.REFUSED_UNREACHABLE
+            return self._without_answer(key)
         self._note_reachable(True, "")
         if not allowed:
             self._allowed.forget(key)
             return AdmissionResult.REFUSED
         self._allowed.remember(key, self._clock())
         return AdmissionResult.ALLOWED
+
+    def _without_answer(self, key: NodePublic) -> AdmissionResult:
+        match self._when_unreachable:
+            case WhenUnreachable.REMEMBERED:
+                allowed = self._allowed.allowed_within(key, UNREACHABLE_SECONDS, self._clock())
+            case WhenUnreachable.ALLOW:
+                allowed = True
+            case WhenUnreachable.REFUSE:
+                allowed = False
+            case _:
+                assert_never(self._when_unreachable)
+        return AdmissionResult.ALLOWED_UNREACHABLE if allowed else AdmissionResult.REFUSED_UNREACHABLE
 
     async def _ask(self, key: NodePublic, source: str) -> bool:
         question = {"NodePublic": str(key), "Source": source}
@@ -124,6 +147,51 @@ class MemberAdmission:
             logger.info("control server answers admission again")
         else:
             logger.warning("control server cannot be asked about admission", extra={"reason": reason})
+
+
+class KeyListError(Exception):
+    """The list of keys cannot be used; the text says why."""
+
+
+class ListAdmission:
+    """Mode `list`: the node keys in a file, one a line; `#` begins a comment. Read again when it changes."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._seen: tuple[int, int] | None = None
+        self._keys: frozenset[NodePublic] = frozenset()
+        self.results: Counter[AdmissionResult] = Counter()
+        self._read_if_changed()
+
+    async def admit(self, key: NodePublic, source: str) -> bool:
+        try:
+            self._read_if_changed()
+        except KeyListError as error:
+            logger.warning("changed list of keys refused, the old one stays", extra={"reason": str(error)})
+        allowed = key in self._keys
+        result = AdmissionResult.ALLOWED_BY_LIST if allowed else AdmissionResult.REFUSED_BY_LIST
+        self.results[result] += 1
+        return allowed
+
+    def _read_if_changed(self) -> None:
+        try:
+            status = self._file.stat()
+            seen = (status.st_mtime_ns, status.st_ino)
+            if seen == self._seen:
+                return
+            self._seen = seen
+            lines = self._file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise KeyListError(f"cannot read {self._file}: {error}") from error
+        keys = set()
+        for number, line in enumerate(lines, 1):
+            text = line.partition("#")[0].strip()
+            try:
+                if text:
+                    keys.add(NodePublic.parse(text))
+            except DecodeError:
+                raise KeyListError(f"{self._file}: line {number} is no node key") from None
+        self._keys = frozenset(keys)
 
 
 def _allows(body: bytes) -> bool:

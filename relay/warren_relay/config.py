@@ -10,19 +10,31 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from warren_runtime.derp_connection import RateLimit
 from warren_runtime.settings import Listen, Problems, Section, from_environment, load_yaml, overlay
 
+MINIMUM_BURST_BYTES: Final = 32 + 64 * 1024
 ENVIRONMENT_PREFIX: Final = "WARREN_RELAY"
 FIELDS: Final = (
     "listen",
     "tls.certificate",
     "tls.key",
+    "tls.self_signed",
+    "workers",
     "derp_key_file",
     "stun_listen",
     "health_listen",
     "admission.mode",
     "admission.verify_url",
     "admission.ca_file",
+    "admission.keys_file",
+    "admission.when_unreachable",
+    "mesh.key_file",
+    "mesh.peers",
+    "mesh.ca_file",
+    "limit.bytes_per_second",
+    "limit.burst_bytes",
+    "drain_seconds",
     "log.level",
     "log.json",
 )
@@ -33,24 +45,51 @@ class AdmissionMode(enum.Enum):
     """Who may use the relay."""
 
     MEMBERS = "members"
+    LIST = "list"
     OPEN = "open"
+
+
+class WhenUnreachable(enum.Enum):
+    """Who gets in while the control server cannot be asked: members of the last hour, nobody, everyone."""
+
+    REMEMBERED = "remembered"
+    REFUSE = "refuse"
+    ALLOW = "allow"
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Certificate chain and key in PEM, reloaded when they change."""
+    """Certificate chain and key in PEM, reloaded when they change; or names for a self-signed pair."""
 
-    certificate: Path
-    key: Path
+    certificate: Path | None
+    key: Path | None
+    self_signed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """With `members`, the control server is asked at `verify_url`; `ca_file` holds its private CA, if any."""
+    """With `members`, the control server is asked at `verify_url`; `ca_file` holds its private CA, if any.
+
+    With `list`, `keys_file` has one node key per line; it is read again when it changes.
+    """
 
     mode: AdmissionMode
     verify_url: str
     ca_file: Path | None
+    keys_file: Path | None = None
+    when_unreachable: WhenUnreachable = WhenUnreachable.REMEMBERED
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """The other relays of the region, `HOST[:PORT]` each, and the file with the key that all of them share.
+
+    They are called over TLS if this relay has it; `ca_file` holds their private CA, if any.
+    """
+
+    key_file: Path
+    peers: tuple[tuple[str, int], ...]
+    ca_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +104,10 @@ class Config:
     admission: Admission
     log_level: str
     log_json: bool | None
+    mesh: Mesh | None = None
+    limit: RateLimit | None = None
+    workers: int = 1
+    drain_seconds: float = 2.0
 
 
 def load(file: Path | None, flags: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> Config:
@@ -86,6 +129,10 @@ def parse(data: Mapping[str, Any]) -> Config:
         stun_listen=_optional_listen(root, "stun_listen", "0.0.0.0:3478"),
         health_listen=_optional_listen(root, "health_listen", "0.0.0.0:9090"),
         admission=_admission(root.section("admission")),
+        mesh=_mesh(root),
+        limit=_limit(root),
+        workers=_workers(root),
+        drain_seconds=float(root.integer("drain_seconds", 2, low=0, high=300)),
         log_level=log.choice("level", ("debug", "info", "warning", "error"), "info"),
         log_json=log.boolean("json", False) if log.has("json") else None,
     )
@@ -100,10 +147,67 @@ def _tls(root: Section) -> Tls | None:
         root.raw("tls")
         return None
     section = root.section("tls")
-    certificate = section.path("certificate", required=True)
-    key = section.path("key", required=True)
+    names = _list(section, "self_signed")
+    certificate = section.path("certificate", required=not names)
+    key = section.path("key", required=not names)
+    if names and (certificate or key):
+        section.problem("self_signed", "excludes certificate and key")
     section.finish()
-    return Tls(certificate, key) if certificate and key else None
+    return Tls(certificate, key, names) if (certificate and key) or names else None
+
+
+def _mesh(root: Section) -> Mesh | None:
+    if not root.has("mesh"):
+        root.raw("mesh")
+        return None
+    section = root.section("mesh")
+    key_file = section.path("key_file", required=True)
+    ca_file = section.path("ca_file")
+    peers = []
+    for text in _list(section, "peers"):
+        host, colon, port = text.rpartition(":")
+        if not colon or "]" in port:
+            host, port = text, "443"
+        host = host.removeprefix("[").removesuffix("]")
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+            section.problem("peers", f"must be HOST or HOST:PORT, got {text!r}")
+        else:
+            peers.append((host, int(port)))
+    section.finish()
+    return Mesh(key_file, tuple(peers), ca_file) if key_file else None
+
+
+def _limit(root: Section) -> RateLimit | None:
+    if not root.has("limit"):
+        root.raw("limit")
+        return None
+    section = root.section("limit")
+    rate = section.integer("bytes_per_second", 0, low=10_000, high=1 << 40)
+    # Less than one packet of the largest size would hold a client for ever.
+    burst = section.integer(
+        "burst_bytes", max(rate, MINIMUM_BURST_BYTES), low=MINIMUM_BURST_BYTES, high=1 << 40
+    )
+    section.finish()
+    return RateLimit(rate, burst) if rate else None
+
+
+def _workers(root: Section) -> int:
+    # `auto`: one for each core that this process may use.
+    if root.raw("workers") == "auto":
+        return len(os.sched_getaffinity(0))
+    return root.integer("workers", 1, low=1, high=64)
+
+
+def _list(section: Section, name: str) -> tuple[str, ...]:
+    """A list, or a text with commas as flags and variables give it."""
+    value = section.raw(name)
+    if value is None:
+        return ()
+    found = value.split(",") if isinstance(value, str) else value
+    if not isinstance(found, list) or not all(isinstance(each, str) and each.strip() for each in found):
+        section.problem(name, "must be a list of texts")
+        return ()
+    return tuple(each.strip() for each in found)
 
 
 def _admission(section: Section) -> Admission:
@@ -118,8 +222,11 @@ def _admission(section: Section) -> Admission:
         elif parts.scheme not in ("http", "https") or not parts.hostname:
             section.problem("verify_url", "must be an http or https URL")
     ca_file = section.path("ca_file")
+    keys_file = section.path("keys_file", required=mode is AdmissionMode.LIST)
+    outcomes = [each.value for each in WhenUnreachable]
+    unreachable = WhenUnreachable(section.choice("when_unreachable", outcomes, "remembered"))
     section.finish()
-    return Admission(mode, url, ca_file)
+    return Admission(mode, url, ca_file, keys_file, unreachable)
 
 
 def _optional_listen(root: Section, name: str, default: str) -> Listen | None:

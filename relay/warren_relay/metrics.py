@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from warren_runtime.derp_server import DerpService
-from warren_runtime.listener import Listener
-from warren_runtime.relay_metrics import RelayCollector
+from warren_runtime.relay_metrics import StunCollector
 from warren_runtime.stun_server import StunServer
 
-from .admission import AdmissionResult, MemberAdmission
+from .admission import AdmissionResult, ListAdmission, MemberAdmission
+from .paths import RelayPath
 
 PREFIX: Final = "warren_relay"
 
@@ -22,7 +21,7 @@ PREFIX: Final = "warren_relay"
 class AdmissionCollector(Collector):
     """How requests to use the relay ended."""
 
-    def __init__(self, admission: MemberAdmission) -> None:
+    def __init__(self, admission: MemberAdmission | ListAdmission) -> None:
         self._admission = admission
 
     def collect(self) -> Iterable[Metric]:
@@ -35,14 +34,18 @@ class AdmissionCollector(Collector):
 
 
 def registry(
-    derp: DerpService, stun: StunServer | None, listener: Listener, admission: MemberAdmission | None
+    paths: Sequence[RelayPath], stun: StunServer | None, admission: MemberAdmission | ListAdmission | None
 ) -> CollectorRegistry:
     """A registry of its own: nothing is registered at import."""
     made = CollectorRegistry()
     ProcessCollector(registry=made)
     PlatformCollector(registry=made)
     GCCollector(registry=made)
-    made.register(RelayCollector(PREFIX, derp, stun=stun, listener=listener))
+    for path in paths:
+        for collector in path.collectors():
+            made.register(collector)
+    if stun is not None:
+        made.register(StunCollector(PREFIX, stun))
     if admission is not None:
         made.register(AdmissionCollector(admission))
     return made

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from warren_wire.derp import frames
-from warren_wire.derp.router import ConnectionId
+from warren_wire.derp.router import ConnectionId, Kind
 from warren_wire.derp.server import ClientIntroduced, DerpServerConnection, ServerEvent
 from warren_wire.errors import AuthenticationError, RemoteProtocolError
 
@@ -40,6 +40,8 @@ class CloseReason(enum.Enum):
     REFUSED = "refused"
     WRITE_TIMEOUT = "write_timeout"
     TOO_MANY = "too_many"
+    WRONG_MESH_KEY = "wrong_mesh_key"
+    CLOSED_BY_RELAY = "closed_by_relay"
     RESTARTING = "restarting"
     SERVER = "server"
 
@@ -53,6 +55,33 @@ class DerpTimes:
     write: float = 2.0
     keep_alive: float = 60.0
     keep_alive_jitter: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What one client may send. Beyond it nothing is read from it: TCP slows it down and nothing is lost."""
+
+    bytes_per_second: int
+    burst_bytes: int
+
+
+class _Bucket:
+    """How far a client is ahead of its rate."""
+
+    __slots__ = ("_at", "_limit", "_tokens")
+
+    def __init__(self, limit: RateLimit, now: float) -> None:
+        self._limit = limit
+        self._tokens = float(limit.burst_bytes)
+        self._at = now
+
+    def spend(self, size: int, now: float) -> float:
+        """Seconds for which nothing more may be read."""
+        limit = self._limit
+        earned = (now - self._at) * limit.bytes_per_second
+        self._at = now
+        self._tokens = min(float(limit.burst_bytes), self._tokens + earned) - size
+        return max(0.0, -self._tokens / limit.bytes_per_second)
 
 
 class ConnectionOwner(Protocol):
@@ -70,8 +99,23 @@ class ConnectionOwner(Protocol):
 class ClientConnection(asyncio.Protocol):
     """Made by the service after the upgrade; `identity` is set once the client is admitted."""
 
-    def __init__(self, owner: ConnectionOwner, machine: DerpServerConnection, times: DerpTimes) -> None:
+    def __init__(
+        self,
+        owner: ConnectionOwner,
+        machine: DerpServerConnection,
+        times: DerpTimes,
+        *,
+        limit: RateLimit | None = None,
+        kind: Kind = Kind.CLIENT,
+    ) -> None:
         self._owner = owner
+        self._limit = limit
+        self._bucket: _Bucket | None = None
+        self._held_timer: asyncio.TimerHandle | None = None
+        self._held_lately = False
+        self._told_of_limit = False
+        self.kind = kind
+        """What it would be as a relay; whether it is one, its mesh key decides."""
         self._machine = machine
         self._times = times
         self._loop = asyncio.get_running_loop()
@@ -95,6 +139,10 @@ class ClientConnection(asyncio.Protocol):
     def unknown_frames(self) -> int:
         return self._machine.unknown_frames
 
+    @property
+    def pings(self) -> int:
+        return self._machine.pings
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
@@ -115,13 +163,17 @@ class ClientConnection(asyncio.Protocol):
         if failure is not None:
             self._fail(failure)
         elif not self._ended:
+            if self._bucket is not None:
+                self._hold_back(len(data))
             self.flush()
 
-    def accept(self, identity: ConnectionId) -> None:
+    def accept(self, identity: ConnectionId, *, as_relay: bool = False) -> None:
         """The client is admitted: tell it, read what it sent meanwhile, go on reading."""
         self.identity = identity
+        if self._limit is not None and not as_relay:
+            self._bucket = _Bucket(self._limit, self._loop.time())
         try:
-            self._machine.accept()
+            self._machine.accept(as_relay=as_relay)
         except RemoteProtocolError as error:
             self._fail(error)
             return
@@ -149,16 +201,14 @@ class ClientConnection(asyncio.Protocol):
             data = self._owner.take(identity, WRITE_BYTES)
 
     def announce_restart(self, reconnect_in_ms: int, try_for_ms: int) -> None:
-        if self._transport is not None and self.identity is not None and not self._paused:
-            self._transport.write(frames.restarting(reconnect_in_ms, try_for_ms))
-        self.end(CloseReason.RESTARTING)
+        self._write_notice(frames.restarting(reconnect_in_ms, try_for_ms))
 
     def end(self, reason: CloseReason) -> None:
         """Close, once; queued bytes get a few seconds, a stalled client none."""
         if self._ended:
             return
         self._ended = True
-        for timer in (self._timer, self._stall_timer):
+        for timer in (self._timer, self._stall_timer, self._held_timer):
             if timer is not None:
                 timer.cancel()
         if not self.introduced.done():
@@ -221,9 +271,35 @@ class ClientConnection(asyncio.Protocol):
     def _keep_alive(self) -> None:
         if self._ended or self._transport is None:
             return
-        if not self._paused:
-            self._transport.write(frames.KEEP_ALIVE)
+        self._write_notice(frames.KEEP_ALIVE)
+        if self._told_of_limit and not self._held_lately:
+            self._told_of_limit = False
+            self._write_notice(frames.health(""))
+        self._held_lately = False
         self._arm_keep_alive()
+
+    def _write_notice(self, frame: bytes) -> None:
+        """A frame that a stalled client can do without."""
+        if self._transport is not None and self.identity is not None and not (self._paused or self._ended):
+            self._transport.write(frame)
+
+    def _hold_back(self, size: int) -> None:
+        assert self._bucket is not None
+        delay = self._bucket.spend(size, self._loop.time())
+        if not delay or self._transport is None:
+            return
+        self._held_lately = True
+        if not self._told_of_limit:
+            self._told_of_limit = True
+            self._write_notice(frames.health("the relay limits how much this client may send"))
+        self._transport.pause_reading()
+        if self._held_timer is not None:
+            self._held_timer.cancel()
+        self._held_timer = self._loop.call_later(delay, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._ended:
+            self._transport.resume_reading()
 
     def _watch_stall(self, size_before: int | None) -> None:
         """A client that took nothing for the time limit is closed; a slow one that takes something stays."""

@@ -11,12 +11,13 @@ import asyncio
 import collections
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Final, cast
 
 from aiohttp import web
 
 from .http_head import HeadError, HeadFault, RequestHead, parse_head, split_head
+from .tls import TlsFault, count_faults
 
 __all__ = ["HeadFault", "Listener", "RequestHead", "UpgradeHandler", "adopt"]
 
@@ -66,51 +67,69 @@ class Listener:
     ) -> None:
         self._upgrades = dict(upgrades)
         self._ssl = ssl_context
+        if ssl_context is not None:
+            count_faults(ssl_context, self._count_tls_fault)
         self.head_seconds = head_seconds
         self._max_waiting = max_waiting_heads
         self._max_connections = max_connections
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, keepalive_timeout=75.0)
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._waiting: set[_HeadReader] = set()
         self._handlers: set[asyncio.Task[None]] = set()
         self.faults: collections.Counter[HeadFault] = collections.Counter()
         """Connections that never got as far as a request, by reason."""
+        self.tls_faults: collections.Counter[TlsFault] = collections.Counter()
+        """Failed handshakes; those that end by silence are only counted as never finished."""
         self.accepted = 0
 
-    async def start(self, host: str, port: int) -> None:
-        """Listen; an empty host means every address. OSError if that is not possible."""
-        await self._runner.setup()
+    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> None:
+        """Listen; an empty host means every address. OSError if that is not possible.
+
+        With `reuse_port` several processes listen on one port and the kernel deals connections out.
+        """
         loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(
+        await self._serve(
+            loop.create_server(
                 lambda: _HeadReader(self),
                 host or None,
                 port,
                 ssl=self._ssl,
                 backlog=1024,
+                reuse_port=reuse_port or None,
                 ssl_handshake_timeout=TLS_SECONDS if self._ssl else None,
                 ssl_shutdown_timeout=2.0 if self._ssl else None,
             )
+        )
+
+    async def start_unix(self, path: str) -> None:
+        """Listen on a Unix socket, without TLS."""
+        await self._serve(asyncio.get_running_loop().create_unix_server(lambda: _HeadReader(self), path))
+
+    async def _serve(self, starting: Coroutine[object, object, asyncio.Server]) -> None:
+        if self._runner.server is None:
+            await self._runner.setup()
+        try:
+            self._servers.append(await starting)
         except OSError:
-            await self._runner.cleanup()
+            await self.close()
             raise
 
     @property
     def port(self) -> int:
         """The port really used (for `start` with port 0)."""
-        assert self._server is not None, "not started"
-        return int(self._server.sockets[0].getsockname()[1])
+        assert self._servers, "not started"
+        return int(self._servers[0].sockets[0].getsockname()[1])
 
     @property
     def connections(self) -> int:
         """Open connections: waiting for a head, upgraded, and in the web application."""
         server = self._runner.server
-        return len(self._waiting) + len(self._handlers) + (len(server.connections) if server else 0)
+        web_connections = len(server.connections) if server else 0
+        return len(self._waiting) + len(self._handlers) + web_connections
 
     async def close(self) -> None:
         """Stop accepting, end handlers (they are cancelled and awaited), finish requests, close."""
-        if self._server is not None:
-            self._server.close()
+        self.stop_accepting()
         for reader in list(self._waiting):
             reader.abort()
         handlers = list(self._handlers)
@@ -119,6 +138,11 @@ class Listener:
         if handlers:
             await asyncio.wait(handlers, timeout=5.0)
         await self._runner.cleanup()
+
+    def stop_accepting(self) -> None:
+        """New connections are refused by the kernel; those there are go on."""
+        for server in self._servers:
+            server.close()
 
     # What follows is called by the head reader of a connection.
 
@@ -130,6 +154,9 @@ class Listener:
             return False
         self._waiting.add(reader)
         return True
+
+    def _count_tls_fault(self, fault: TlsFault) -> None:
+        self.tls_faults[fault] += 1
 
     def forget(self, reader: _HeadReader, fault: HeadFault | None) -> None:
         self._waiting.discard(reader)

@@ -45,8 +45,10 @@ class StunResult(enum.Enum):
 class StunServer:
     """Answers on one port of an address; an empty host means every address of both families."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, reuse_port: bool = False) -> None:
+        """With `reuse_port` several processes answer on one port."""
         self._host = host
+        self._reuse_port = reuse_port
         self._wanted_port = port
         self._sockets: list[socket.socket] = []
         self.results: Counter[StunResult] = Counter()
@@ -62,7 +64,7 @@ class StunServer:
         """Bind and answer; OSError if that is not possible."""
         loop = asyncio.get_running_loop()
         try:
-            for sock in _bind(self._host, self._wanted_port):
+            for sock in _bind(self._host, self._wanted_port, self._reuse_port):
                 self._sockets.append(sock)
         except OSError:
             await self.close()
@@ -106,13 +108,13 @@ class StunServer:
         return StunResult.SUCCESS
 
 
-def _bind(host: str, port: int) -> list[socket.socket]:
+def _bind(host: str, port: int, reuse_port: bool) -> list[socket.socket]:
     if host:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return [_bound(family, host, port)]
-    first = _bound(socket.AF_INET, "0.0.0.0", port)  # noqa: S104
+        return [_bound(family, host, port, reuse_port)]
+    first = _bound(socket.AF_INET, "0.0.0.0", port, reuse_port)  # noqa: S104
     try:
-        return [first, _bound(socket.AF_INET6, "::", int(first.getsockname()[1]))]
+        return [first, _bound(socket.AF_INET6, "::", int(first.getsockname()[1]), reuse_port)]
     except OSError as error:
         if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             # A host without IPv6 serves IPv4.
@@ -121,9 +123,11 @@ def _bind(host: str, port: int) -> list[socket.socket]:
         raise
 
 
-def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+def _bound(family: socket.AddressFamily, host: str, port: int, reuse_port: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             # Each family has its own socket: no mapped addresses to undo.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

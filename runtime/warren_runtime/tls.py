@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 import ssl
+import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -14,17 +18,54 @@ RELOAD_SECONDS: Final = 10.0
 """How often files are looked at. A Secret volume changes about a minute after its Secret."""
 
 
+EXTRA_SECONDS: Final = 7 * 86400.0
+
+
 class TlsError(Exception):
     """A certificate, key or CA file cannot be used; the text says which and why."""
 
 
-def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS 1.2 or newer with one certificate chain."""
+class TlsFault(enum.Enum):
+    """Why a client and a server did not agree."""
+
+    VERSION = "version"
+    NOT_TLS = "not_tls"
+    REFUSED_BY_CLIENT = "refused_by_client"
+    OTHER = "other"
+
+
+def tls_fault(error: ssl.SSLError) -> TlsFault:
+    reason = error.reason or ""
+    if reason in ("UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION", "VERSION_TOO_LOW"):
+        return TlsFault.VERSION
+    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST"):
+        return TlsFault.NOT_TLS
+    return TlsFault.REFUSED_BY_CLIENT if "ALERT" in reason else TlsFault.OTHER
+
+
+def count_faults(context: ssl.SSLContext, on_fault: Callable[[TlsFault], None]) -> None:
+    """Report failed handshakes of a server, which the event loop drops without a word."""
+
+    class Counted(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as error:
+                on_fault(tls_fault(error))
+                raise
+
+    context.sslobject_class = Counted
+
+
+def server_context(certificate: Path, key: Path, extra: bytes = b"") -> ssl.SSLContext:
+    """TLS 1.2 or newer with one certificate chain; `extra` is PEM to send after it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Tickets of many short connections cost more than they save: relay and control connections live for days.
     context.num_tickets = 0
-    _load(context, certificate, key)
+    _load(context, certificate, key, extra)
     return context
 
 
@@ -43,21 +84,29 @@ def client_context(ca_file: Path | None = None) -> ssl.SSLContext:
 class ReloadingContext:
     """A server context whose new connections use the newest readable pair of files; old connections stay."""
 
-    def __init__(self, certificate: Path, key: Path) -> None:
+    def __init__(self, certificate: Path, key: Path, extra: Callable[[], bytes] | None = None) -> None:
+        """`extra` gives PEM to send after the chain; it is asked again each week."""
         self._certificate = certificate
         self._key = key
+        self._make_extra = extra
+        self._extra = extra() if extra else b""
+        self._extra_at = time.monotonic()
         self._seen = _fingerprint(certificate, key)
-        self.context = server_context(certificate, key)
+        self.context = server_context(certificate, key, self._extra)
 
     def reload_if_changed(self) -> bool:
         """Load changed files. A pair that does not fit is refused, the old one stays (TlsError)."""
         found = _fingerprint(self._certificate, self._key)
-        if found == self._seen:
+        now = time.monotonic()
+        is_extra_old = self._make_extra is not None and now - self._extra_at > EXTRA_SECONDS
+        if found == self._seen and not is_extra_old:
             return False
         self._seen = found
+        if self._make_extra is not None:
+            self._extra, self._extra_at = self._make_extra(), now
         # Tried on a throw-away context first: a half-written pair must not touch the one in use.
-        server_context(self._certificate, self._key)
-        _load(self.context, self._certificate, self._key)
+        server_context(self._certificate, self._key, self._extra)
+        _load(self.context, self._certificate, self._key, self._extra)
         return True
 
     async def watch(self, interval_seconds: float = RELOAD_SECONDS) -> None:
@@ -71,10 +120,14 @@ class ReloadingContext:
                 logger.warning("changed certificate refused, the old one stays", extra={"reason": str(error)})
 
 
-def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+def _load(context: ssl.SSLContext, certificate: Path, key: Path, extra: bytes) -> None:
     try:
-        # The password callback keeps OpenSSL from asking on the terminal for an encrypted key.
-        context.load_cert_chain(certificate, key, password=lambda: "")
+        with tempfile.NamedTemporaryFile(suffix=".pem") as chain:
+            # OpenSSL's wrapper reads a chain only from one file.
+            chain.write(certificate.read_bytes() + b"\n" + extra)
+            chain.flush()
+            # The password callback keeps OpenSSL from asking on the terminal for an encrypted key.
+            context.load_cert_chain(chain.name if extra else certificate, key, password=lambda: "")
     except (OSError, ssl.SSLError) as error:
         raise TlsError(f"cannot use certificate {certificate} with key {key}: {_reason(error)}") from error
 

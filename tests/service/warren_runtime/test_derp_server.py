@@ -162,13 +162,13 @@ async def test_pages_on_the_same_port(pair: Pair) -> None:
             assert response.headers["X-Tailscale-Response"] == "response relay.example:1"
 
 
-async def test_a_browser_websocket_is_refused() -> None:
+async def test_a_websocket_without_its_key_is_refused() -> None:
     async with running() as relay, relay.raw() as (reader, writer):
         writer.write(
             b"GET /derp HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Protocol: derp\r\n\r\n"
         )
-        assert (await reader.read()).startswith(b"HTTP/1.1 426")
+        assert (await reader.read()).startswith(b"HTTP/1.1 400")
 
 
 async def test_only_admitted_keys_get_in() -> None:

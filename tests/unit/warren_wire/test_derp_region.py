@@ -57,7 +57,7 @@ class Link:
 
 
 class Region:
-    """Two relays of two workers; the first link that a relay makes happens to meet the other's first worker."""
+    """Two relays of two workers; every link between the relays happens to meet a first worker."""
 
     def __init__(self) -> None:
         self.workers = [Router() for _ in range(4)]
@@ -67,7 +67,7 @@ class Region:
         self.abroad = [Link(w[a], w[b], Kind.REGION) for a, b in [(0, 2), (1, 2), (2, 0), (3, 0)]]
 
     def settle(self) -> None:
-        while any([link.carry() for link in (*self.links, *self.abroad)]):
+        while any(link.carry() for link in (*self.links, *self.abroad)):
             pass
 
 
