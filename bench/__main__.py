@@ -18,6 +18,7 @@ from warren_lab.errors import LabError
 
 BENCHES: Final = {
     "demo": "the main job: its times, and TCP throughput against stock tailscaled and derper",
+    "relay": "the relay against derper: frames, CPU, latency, memory, TCP of stock clients",
 }
 RESULTS: Final = Path("build/bench")
 

@@ -1,0 +1,242 @@
+"""Our relay against the stock one: the same load generator, TLS on, both in one run.
+
+Frames per second of the relay's CPU is what counts where load generator and relay share the cores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import uvloop
+
+from warren_bench import relay_load as load
+from warren_bench.frame import Row, row
+from warren_lab import preflight, tools
+from warren_lab.certificates import Authority
+from warren_lab.hosts import IperfServer, throughput_gbits
+from warren_lab.net import Network
+from warren_lab.run import Run
+from warren_lab.scenario.relays import RelayLab, topology
+from warren_lab.tools import Toolbox
+
+SECONDS: Final = 2.0
+SHAPES: Final = ((2, "one pair"), (200, "100 pairs"), (1000, "1,000 clients"))
+SIZES: Final = (64, 512, 1280)
+GOALS: Final = {64: ">= 0.7", 512: None, 1280: ">= 1.0"}
+IDLE_CLIENTS: Final = 2000
+PEER: Final = "derper"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A relay that runs."""
+
+    name: str
+    pid: int
+    port: int
+    tls: ssl.SSLContext
+
+
+def rows(runs: int) -> list[Row]:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    toolbox = tools.ensure(("peers",))
+    with tempfile.TemporaryDirectory() as name, _sides(Path(name), toolbox) as (ours, peer):
+        found = [*_throughput(runs, ours, peer), *_latency(runs, ours, peer), _stalled(runs, ours)]
+    with tempfile.TemporaryDirectory() as name, _sides(Path(name), toolbox) as (ours, peer):
+        found.append(_idle(ours, peer))
+    return [*found, *_end_to_end(runs, toolbox)]
+
+
+def _throughput(runs: int, ours: Side, peer: Side) -> Iterator[Row]:
+    for count, shape in SHAPES:
+        for size in SIZES:
+            figures: dict[str, list[load.Load]] = {ours.name: [], peer.name: []}
+            for _ in range(runs):
+                for side in (ours, peer):
+                    figures[side.name].append(_run(_carry(side, count, size)))
+            mine, theirs = (_median(figures[side.name], _per_core) for side in (ours, peer))
+            goal = GOALS[size]
+            yield row(f"{shape}, {size} B", mine, "frames/core s", peer=theirs, peer_name=PEER, goal=goal)
+            mine, theirs = (_median(figures[side.name], _per_second) for side in (ours, peer))
+            yield row(f"{shape}, {size} B", mine, "frames/s", peer=theirs, peer_name=PEER)
+
+
+async def _carry(side: Side, count: int, size: int) -> load.Load:
+    clients = await load.connect(side.port, side.tls, count)
+    pairs = [load.Pair(clients[n], clients[n + 1], size) for n in range(0, count, 2)]
+    try:
+        return await load.run_pairs(side.pid, pairs, SECONDS)
+    finally:
+        load.close(clients)
+
+
+def _latency(runs: int, ours: Side, peer: Side) -> Iterator[Row]:
+    """Both at the same rate: half of what the slower carries."""
+    slower = min(_run(_carry(side, 20, 1280)).frames_per_second for side in (ours, peer))
+    figures: dict[str, list[load.Latency]] = {ours.name: [], peer.name: []}
+    for _ in range(runs):
+        for side in (ours, peer):
+            figures[side.name].append(_run(_probe(side, slower / 2)))
+    for title, pick in (("p50", lambda each: each.p50), ("p99", lambda each: each.p99)):
+        mine, theirs = (1e3 * statistics.median(map(pick, figures[side.name])) for side in (ours, peer))
+        goal = "<= 1.0" if title == "p99" else None
+        text = f"latency {title}, {slower / 2:.0f} frames/s of 1280 B"
+        yield row(text, mine, "ms", peer=theirs, peer_name=PEER, goal=goal)
+
+
+async def _probe(side: Side, rate: float) -> load.Latency:
+    clients = await load.connect(side.port, side.tls, 22)
+    try:
+        return await load.latency(clients, 1280, rate, SECONDS)
+    finally:
+        load.close(clients)
+
+
+def _stalled(runs: int, ours: Side) -> Row:
+    pairs = [_run(_with_a_stopped_receiver(ours)) for _ in range(runs)]
+    before, after = (statistics.median(each[index] for each in pairs) for index in (0, 1))
+    text = "50 pairs while one receiver takes nothing"
+    return row(text, after, "frames/s", peer=before, peer_name="before", goal=">= 0.95")
+
+
+async def _with_a_stopped_receiver(side: Side) -> tuple[float, float]:
+    clients = await load.connect(side.port, side.tls, 102)
+    try:
+        pairs = [load.Pair(clients[n], clients[n + 1], 1280) for n in range(0, 100, 2)]
+        before = await load.run_pairs(side.pid, pairs, SECONDS)
+        sender, stopped = clients[100], clients[101]
+        assert stopped.transport is not None
+        stopped.transport.pause_reading()
+        # What the relay cannot write any more lies in its queue and then falls out of it.
+        flood = load.Pair(sender, stopped, 1280)
+        flood.start()
+        after = await load.run_pairs(side.pid, [*pairs, flood], SECONDS)
+        return before.frames_per_second, after.frames_per_second
+    finally:
+        load.close(clients)
+
+
+def _idle(ours: Side, peer: Side) -> Row:
+    mine, theirs = (_run(_idle_bytes(side)) / 1024 for side in (ours, peer))
+    return row(f"memory of an idle client, of {IDLE_CLIENTS}", mine, "KiB", peer=theirs, peer_name=PEER)
+
+
+async def _idle_bytes(side: Side) -> float:
+    before = load.resident_bytes(side.pid)
+    clients = await load.connect(side.port, side.tls, IDLE_CLIENTS)
+    try:
+        return (load.resident_bytes(side.pid) - before) / IDLE_CLIENTS
+    finally:
+        load.close(clients)
+
+
+def _end_to_end(runs: int, toolbox: Toolbox) -> list[Row]:
+    """TCP through two stock clients whose only way is the relay."""
+    if preflight.check({"network"}):
+        return []
+    figures: dict[str, list[float]] = {"ours": [], PEER: []}
+    for _ in range(runs):
+        for name, measured in figures.items():
+            measured.append(_tcp_gbits(name == "ours", toolbox))
+    mine, theirs = (statistics.median(measured) for measured in figures.values())
+    text = "TCP of two stock clients over the relay"
+    return [row(text, mine, "Gbit/s", peer=theirs, peer_name=PEER, goal=">= 1.5")]
+
+
+def _tcp_gbits(ours: bool, toolbox: Toolbox) -> float:
+    with Run() as run, Network(topology(), run.prefix) as network:
+        lab = RelayLab(run, network)
+        lab.start_control("one")
+        if ours:
+            lab.start_relay("one", mesh=None)
+        else:
+            lab.start_derper("one", toolbox)
+        with lab.join("home", toolbox) as home, lab.join("office", toolbox) as office:
+            address = office.addresses()[0]
+            home.ping(address, count=10)
+            IperfServer(run, "office", namespace=network.namespace("office"))
+            return throughput_gbits(run, network.namespace("home"), address, seconds=5)
+
+
+@contextmanager
+def _sides(folder: Path, toolbox: Toolbox) -> Iterator[tuple[Side, Side]]:
+    pair = Authority.create(folder).issue(folder, ["localhost"])
+    tls = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    ports = [_free_port(), _free_port()]
+    commands = [
+        [
+            *(sys.executable, "-m", "warren_relay", "serve", f"--listen=127.0.0.1:{ports[0]}"),
+            *(f"--tls-certificate={pair.certificate}", f"--tls-key={pair.key}", "--stun-listen=off"),
+            *("--health-listen=off", "--admission-mode=open", f"--derp-key-file={folder / 'derp.key'}"),
+        ],
+        [
+            *(str(toolbox.path("derper")), f"--a=127.0.0.1:{ports[1]}", "--http-port=-1", "--stun=false"),
+            *(
+                "--certmode=manual",
+                f"--certdir={folder}",
+                "--hostname=localhost",
+                f"--c={folder}/derper.json",
+            ),
+        ],
+    ]
+    with (folder / "log").open("wb") as log:
+        processes = [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]
+        try:
+            for port in ports:
+                _wait_for(port)
+            ours, peer = (process.pid for process in processes)
+            yield Side("ours", ours, ports[0], tls), Side(PEER, peer, ports[1], tls)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+
+
+def _run(work: Coroutine[object, object, T]) -> T:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _median(figures: list[load.Load], pick: Callable[[load.Load], float]) -> float:
+    return statistics.median(map(pick, figures))
+
+
+def _per_core(figure: load.Load) -> float:
+    return figure.frames_per_core_second
+
+
+def _per_second(figure: load.Load) -> float:
+    return figure.frames_per_second
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _wait_for(port: int, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
