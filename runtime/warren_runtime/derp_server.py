@@ -26,7 +26,7 @@ from warren_wire.derp.server import (
     CloseRequested,
     DerpServerConnection,
     PacketForwarded,
-    PacketSent,
+    PacketsSent,
     PreferredNoted,
     ServerEvent,
     WatchRequested,
@@ -286,9 +286,9 @@ class DerpService:
         router.note_active(identity)
         now = asyncio.get_running_loop().time()
         for event in events:
-            if isinstance(event, PacketSent):
-                self._packets_received += 1
-                router.forward(identity, event.destination, event.packet, now)
+            if isinstance(event, PacketsSent):
+                self._packets_received += len(event.payloads)
+                router.forward_all(identity, event.payloads, now)
             elif isinstance(event, PacketForwarded):
                 router.deliver(identity, event.source, event.destination, event.packet, now)
             elif isinstance(event, PreferredNoted):

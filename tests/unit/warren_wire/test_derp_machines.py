@@ -25,7 +25,7 @@ from warren_wire.derp.server import (
     CloseRequested,
     DerpServerConnection,
     PacketForwarded,
-    PacketSent,
+    PacketsSent,
     PreferredNoted,
     WatchRequested,
 )
@@ -101,9 +101,9 @@ def test_packets_and_notes_arrive_in_order() -> None:
     client.send_packet(NODE.public, bytes(65536))
     server.receive_data(client.data_to_send())
     assert server.events() == [
-        PacketSent(PEER.raw, b"one"),
+        PacketsSent([PEER.raw + b"one"]),
         PreferredNoted(True),
-        PacketSent(NODE.public.raw, bytes(65536)),
+        PacketsSent([NODE.public.raw + bytes(65536)]),
     ]
     assert client.data_to_send() == b""
     packet = frames.packet_header(FrameType.RECV_PACKET, PEER.raw, 3) + b"two"
@@ -118,7 +118,7 @@ def test_what_is_sent_before_admission_is_read_after_it() -> None:
     server.receive_data(client.data_to_send() + early)
     assert [type(event) for event in server.events()] == [ClientIntroduced]
     server.accept()
-    assert server.events() == [PreferredNoted(True), PacketSent(PEER.raw, b"early")]
+    assert server.events() == [PreferredNoted(True), PacketsSent([PEER.raw + b"early"])]
 
 
 def test_too_much_before_admission_is_refused() -> None:
@@ -230,7 +230,7 @@ def test_frames_before_a_broken_one_still_count() -> None:
     server = connected()[1]
     with pytest.raises(RemoteProtocolError):
         server.receive_data(frames.send_packet(PEER, b"last words") + b"\x04\x7f\xff\xff\xff")
-    assert server.events() == [PacketSent(PEER.raw, b"last words")]
+    assert server.events() == [PacketsSent([PEER.raw + b"last words"])]
 
 
 def test_what_the_state_forbids_is_a_mistake_of_the_caller() -> None:

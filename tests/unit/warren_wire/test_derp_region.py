@@ -159,8 +159,8 @@ def test_watchers_hear_the_last_state_once() -> None:
 def test_a_flood_costs_only_the_sender_who_floods() -> None:
     queue = FairQueue(10_000)
     for number in range(10):
-        queue.put(b"quiet", bytes((number,)) * 100)
-    dropped = sum(queue.put(b"loud", bytes(1000)) for _ in range(100))
+        queue.put(b"quiet", [bytes((number,)) * 100], 100)
+    dropped = sum(queue.put(b"loud", [bytes(1000)], 1000) for _ in range(100))
     assert dropped == 91
     taken = queue.take(1 << 20)
     assert [frame[0] for frame in taken if len(frame) == 100] == list(range(10))
@@ -169,9 +169,9 @@ def test_a_flood_costs_only_the_sender_who_floods() -> None:
 def test_senders_take_turns_when_not_everything_fits() -> None:
     queue = FairQueue(1 << 20)
     for _ in range(100):
-        queue.put(b"loud", b"l" * 1000)
+        queue.put(b"loud", [b"l" * 1000], 1000)
     for _ in range(5):
-        queue.put(b"quiet", b"q" * 1000)
+        queue.put(b"quiet", [b"q" * 1000], 1000)
     first = queue.take(12_000)
     assert sum(frame[0] == ord("q") for frame in first) == 5
     assert len(queue) == 105 - len(first)

@@ -187,8 +187,8 @@ def test_an_ended_connection_cannot_be_used() -> None:
 
 def test_a_packet_larger_than_the_queue_is_kept_alone() -> None:
     queue = FairQueue(100)
-    assert queue.put(b"home", bytes(50)) == 0
-    assert queue.put(b"home", bytes(500)) == 1
+    assert queue.put(b"home", [bytes(50)], 50) == 0
+    assert queue.put(b"home", [bytes(500)], 500) == 1
     assert queue.take(1000) == [bytes(500)]
     assert queue.size_bytes == 0
 

@@ -321,6 +321,8 @@ def parse_restarting(payload: bytes) -> tuple[int, int]:
 
 _Info = TypeVar("_Info", ClientInfo, ServerInfo)
 
+RECV_PACKET_BYTE: Final = bytes((FrameType.RECV_PACKET,))
+FORWARD_PACKET_BYTE: Final = bytes((FrameType.FORWARD_PACKET,))
 KEEP_ALIVE: Final = encode(FrameType.KEEP_ALIVE)
 WATCH_CONNS: Final = encode(FrameType.WATCH_CONNS)
 

@@ -42,16 +42,15 @@ class FairQueue:
     def __len__(self) -> int:
         return self._frames
 
-    def put(self, source: bytes, frame: bytes) -> int:
-        """Append a frame of `source`; how many others had to go for it."""
+    def put(self, source: bytes, frames: list[bytes], size: int) -> int:
+        """Append frames of `source`, `size` bytes together; how many of all had to go for them."""
         flow = self._flows.get(source)
         if flow is None:
             flow = self._flows[source] = _Flow()
-        size = len(frame)
-        flow.frames.append(frame)
+        flow.frames.extend(frames)
         flow.size_bytes += size
         self.size_bytes += size
-        self._frames += 1
+        self._frames += len(frames)
         if self.size_bytes <= self._limit:
             return 0
         dropped = 0

@@ -21,7 +21,7 @@ from warren_wire.errors import LocalProtocolError
 from warren_wire.keys import NodePublic
 
 from . import frames
-from .frames import FrameType, PeerGoneReason
+from .frames import PeerGoneReason
 from .members import NOT_HERE_BURST, Connection, ConnectionId, Kind, Member
 from .queues import BULK_BYTES, DISCO_BYTES, LINK_BYTES, FairQueue
 
@@ -193,20 +193,42 @@ class Router:
 
     def forward(self, identity: ConnectionId, destination: bytes, packet: bytes, now: float) -> None:
         """Queue a packet for the client with the raw key `destination`, or drop and count it."""
+        self.forward_all(identity, [destination + packet], now)
+
+    def forward_all(self, identity: ConnectionId, payloads: list[bytes], now: float) -> None:
+        """Queue packets, each behind the raw key of its destination; those in a row for one go as one."""
         sender = self._connection(identity)
+        magic, key_bytes = disco.MAGIC, frames.KEY_BYTES
+        first, count = 0, len(payloads)
+        while first < count:
+            payload = payloads[first]
+            destination, is_disco = payload[:key_bytes], payload.startswith(magic, key_bytes)
+            after = first + 1
+            while (
+                after < count
+                and payloads[after].startswith(destination)
+                and payloads[after].startswith(magic, key_bytes) is is_disco
+            ):
+                after += 1
+            self._forward_run(sender, destination, payloads[first:after], is_disco, now)
+            first = after
+
+    def _forward_run(
+        self, sender: Connection, destination: bytes, payloads: list[bytes], is_disco: bool, now: float
+    ) -> None:
         member = self._members.get(destination)
-        is_disco = packet.startswith(disco.MAGIC)
         way = member.way(Kind.REGION) if member is not None else None
         if member is None or way is None:
-            self.drops[DropReason.UNKNOWN_DESTINATION] += 1
+            self.drops[DropReason.UNKNOWN_DESTINATION] += len(payloads)
             if is_disco:
-                self._tell_not_here(sender, destination, now)
+                for _ in payloads:
+                    self._tell_not_here(sender, destination, now)
             return
         origin = sender.member
         if origin is not None and member not in origin.reached:
             origin.reached.add(member)
             member.heard.add(origin)
-        self._queue(way, sender.raw, destination, packet, is_disco, now)
+        self._queue(way, sender.raw, destination, payloads, is_disco, now)
 
     def deliver(
         self, identity: ConnectionId, source: bytes, destination: bytes, packet: bytes, now: float
@@ -222,7 +244,7 @@ class Router:
         if origin is not None and member not in origin.reached:
             origin.reached.add(member)
             member.heard.add(origin)
-        self._queue(way, source, destination, packet, packet.startswith(disco.MAGIC), now)
+        self._queue(way, source, destination, [destination + packet], packet.startswith(disco.MAGIC), now)
 
     def take_due(self) -> list[ConnectionId]:
         """Connections that got something to write since the last call."""
@@ -255,19 +277,39 @@ class Router:
         return self._connection(identity).waiting_since
 
     def _queue(
-        self, way: Connection, source: bytes, destination: bytes, packet: bytes, is_disco: bool, now: float
+        self,
+        way: Connection,
+        source: bytes,
+        destination: bytes,
+        payloads: list[bytes],
+        is_disco: bool,
+        now: float,
     ) -> None:
+        """`payloads` begin with the destination's key, which makes room for the source's."""
+        key_bytes = frames.KEY_BYTES
         if way.kind is Kind.CLIENT:
-            frame = frames.packet_header(FrameType.RECV_PACKET, source, len(packet)) + packet
+            between, kind = source, frames.RECV_PACKET_BYTE
         else:
-            frame = frames.forward_header(source, destination, len(packet)) + packet
-            self.forwarded_out += 1
-        if self._queued + len(frame) > self._max_queued:
-            self.drops[DropReason.MEMORY] += 1
+            between, kind = source + destination, frames.FORWARD_PACKET_BYTE
+            self.forwarded_out += len(payloads)
+        extra = len(between) - key_bytes
+        ready, size, length, header = [], 0, -1, b""
+        for payload in payloads:
+            if len(payload) != length:
+                length = len(payload)
+                header = b"%b%b%b" % (kind, (length + extra).to_bytes(4, "big"), between)
+            frame = header + payload[key_bytes:]
+            size += len(frame)
+            if self._queued + size > self._max_queued:
+                size -= len(frame)
+                self.drops[DropReason.MEMORY] += 1
+                continue
+            ready.append(frame)
+        if not ready:
             return
         queue = way.disco if is_disco else way.bulk
         before = queue.size_bytes
-        dropped = queue.put(source, frame)
+        dropped = queue.put(source, ready, size)
         self._queued += queue.size_bytes - before
         if dropped:
             self.drops[DropReason.DISCO_QUEUE_FULL if is_disco else DropReason.QUEUE_FULL] += dropped
