@@ -99,6 +99,29 @@ class ConnectionOwner(Protocol):
 class ClientConnection(asyncio.Protocol):
     """Made by the service after the upgrade; `identity` is set once the client is admitted."""
 
+    __slots__ = (
+        "_bucket",
+        "_ended",
+        "_held_lately",
+        "_held_timer",
+        "_limit",
+        "_loop",
+        "_machine",
+        "_owner",
+        "_paused",
+        "_stall_timer",
+        "_timer",
+        "_times",
+        "_told_of_limit",
+        "_transport",
+        "bytes_received",
+        "bytes_sent",
+        "closed",
+        "identity",
+        "introduced",
+        "kind",
+    )
+
     def __init__(
         self,
         owner: ConnectionOwner,

@@ -11,7 +11,7 @@ import os
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Final, Protocol
@@ -156,9 +156,11 @@ class DerpService:
         app.router.add_get("/derp/latency-check", _probe)
         app.router.add_get("/generate_204", _generate_204)
 
-    async def upgrade(self, head: RequestHead, transport: asyncio.Transport, leftover: bytes) -> None:
+    def upgrade(
+        self, head: RequestHead, transport: asyncio.Transport, leftover: bytes
+    ) -> Coroutine[object, object, None]:
         """Serve one client, or one relay of the region, until its connection ends."""
-        await self._serve(head, transport, leftover, Kind.REGION)
+        return self._serve(head, transport, leftover, Kind.REGION)
 
     async def _upgrade_sibling(
         self, head: RequestHead, transport: asyncio.Transport, leftover: bytes
@@ -180,9 +182,13 @@ class DerpService:
         try:
             carried = WebSocketCarrier(connection) if _is_real_websocket(head) else connection
             adopt(transport, carried, leftover)
+            source = head.peer[0]
+            # Most of a connection's life is idle: what only its beginning needs must not live as long.
+            del head, leftover, machine, carried, transport
             introduced = await connection.introduced
             if introduced is not None:
-                await self._decide(connection, introduced, head.peer[0])
+                await self._decide(connection, introduced, source)
+            del introduced
             await connection.closed
         finally:
             connection.end(CloseReason.SERVER)

@@ -190,13 +190,17 @@ class Listener:
 async def _run_handler(
     handler: UpgradeHandler, head: RequestHead, transport: asyncio.Transport, rest: bytes
 ) -> None:
+    serving = handler(head, transport, rest)
+    endpoint = f"{head.peer[0]}:{head.peer[1]}"
+    # Connections live for days: what is only needed at their beginning must not live as long.
+    del head, rest
     try:
-        await handler(head, transport, rest)
+        await serving
     except asyncio.CancelledError:
         # The end of one connection (peer gone, listener closing) is not the end of anything else.
         pass
     except Exception:
-        logger.exception("connection handler failed", extra={"endpoint": f"{head.peer[0]}:{head.peer[1]}"})
+        logger.exception("connection handler failed", extra={"endpoint": endpoint})
     finally:
         transport.close()
 

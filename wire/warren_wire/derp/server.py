@@ -88,6 +88,22 @@ class DerpServerConnection:
     Whether a client is a relay of the region is for the shell to say, from the mesh key in its info.
     """
 
+    __slots__ = (
+        "_box",
+        "_events",
+        "_held",
+        "_held_bytes",
+        "_is_relay",
+        "_nonce",
+        "_outgoing",
+        "_pong_due",
+        "_reader",
+        "_server",
+        "_state",
+        "pings",
+        "unknown_frames",
+    )
+
     def __init__(self, server: NodePrivate, nonce: bytes) -> None:
         self._server = server
         self._nonce = nonce
@@ -137,6 +153,7 @@ class DerpServerConnection:
             frames.server_info(frames.ServerInfo(frames.PROTOCOL_VERSION), self._box, self._nonce)
         )
         self._state = _State.OPEN
+        self._box = None
         self._is_relay = as_relay
         held, self._held = self._held, []
         self._receive(held)
