@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check test prepare bench clean lock format
+.PHONY: help venv demo check test prepare bench fuzz clean lock format
 
 PYTHON ?= python3
 ARGS ?=
@@ -41,6 +41,14 @@ prepare: venv
 
 bench: venv ## Figures against a peer in the same run: make bench ARGS=NAME
 	$(BIN)/python bench $(ARGS)
+
+fuzz: venv ## Coverage-guided inputs at the relay's parsers: make fuzz [TARGET=frames] [RUNS=200000]
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check atheris
+	@mkdir -p build/fuzz
+	for target in $(or $(TARGET),$$($(BIN)/python -c 'import sys; sys.path.insert(0, "tests"); from support.fuzzing import TARGETS; print(*TARGETS)')); do \
+	  echo "fuzzing $$target"; \
+	  $(BIN)/python tests/fuzz/relay.py $$target -runs=$(or $(RUNS),200000) -max_len=4096 -print_final_stats=0 -artifact_prefix=build/fuzz/$$target- ; \
+	done
 
 format: venv ## Format the sources
 	$(BIN)/ruff format $(SOURCES)
