@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from warren_relay.admission import AllowedKeys
-from warren_relay.config import Admission, AdmissionMode, Config, Tls, load
+from warren_relay.config import Admission, AdmissionMode, Config, Tls, WhenUnreachable, load, parse
+from warren_runtime.derp_connection import RateLimit
 from warren_runtime.settings import Listen, SettingsError
 from warren_wire.keys import NodePublic
 
@@ -94,3 +96,47 @@ def test_allowed_keys_are_remembered_for_a_while_and_not_without_end() -> None:
     assert not allowed.allowed_within(second, 60, 3.0)
     allowed.forget(first)
     assert not allowed.allowed_within(first, 60, 3.0)
+
+
+def test_a_relay_of_a_region_with_workers_limits_and_a_list() -> None:
+    config = parse(
+        {
+            "admission": {"mode": "list", "keys_file": "/etc/relay/keys", "when_unreachable": "refuse"},
+            "mesh": {
+                "key_file": "/etc/relay/mesh",
+                "peers": ["relay.example.net", "203.0.113.5:8443", "[2001:db8::5]:444", "[2001:db8::6]"],
+            },
+            "limit": {"bytes_per_second": 1_000_000},
+            "tls": {"self_signed": "203.0.113.5, relay.example.net"},
+            "workers": 4,
+            "drain_seconds": 10,
+        }
+    )
+    assert config.mesh is not None
+    assert config.mesh.peers == (
+        ("relay.example.net", 443),
+        ("203.0.113.5", 8443),
+        ("2001:db8::5", 444),
+        ("2001:db8::6", 443),
+    )
+    assert config.limit == RateLimit(1_000_000, 1_000_000)
+    assert config.tls == Tls(None, None, ("203.0.113.5", "relay.example.net"))
+    assert (config.workers, config.drain_seconds) == (4, 10.0)
+    assert config.admission.when_unreachable is WhenUnreachable.REFUSE
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ({"mesh": {"key_file": "k", "peers": ["relay:0"]}}, "mesh.peers: must be HOST or HOST:PORT"),
+        ({"mesh": {"peers": []}}, "mesh.key_file: is required"),
+        ({"limit": {"bytes_per_second": 20_000, "burst_bytes": 100}}, "limit.burst_bytes"),
+        ({"workers": 65}, "workers"),
+        ({"tls": {"self_signed": [1]}}, "tls.self_signed: must be a list of texts"),
+        ({"drain_seconds": -1}, "drain_seconds"),
+        ({"admission": {"mode": "open", "when_unreachable": "maybe"}}, "admission.when_unreachable"),
+    ],
+)
+def test_each_wrong_value_is_named(data: dict[str, object], problem: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(problem)):
+        parse({"admission": {"mode": "open"}, **data})
