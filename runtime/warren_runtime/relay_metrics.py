@@ -56,12 +56,9 @@ class RelayCollector(Collector):
         yield from self._relay()
         if self._stun is not None:
             yield from StunCollector(self._prefix, self._stun).collect()
-        if self._links:
-            yield self._gauge(
-                "links", "Links to other relays and workers.", sum(one.up for one in self._links)
-            )
-            lost = sum(one.lost for one in self._links)
-            yield self._counter("links_lost", "Links that ended after they were up.", lost)
+        yield self._gauge("links", "Links to other relays and workers.", sum(one.up for one in self._links))
+        lost = sum(one.lost for one in self._links)
+        yield self._counter("links_lost", "Links that ended after they were up.", lost)
         if self._listener is not None:
             faults = self._listener.faults
             tls = [(fault, self._listener.tls_faults[fault]) for fault in TlsFault]
