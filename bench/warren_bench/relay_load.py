@@ -78,8 +78,9 @@ class Pair:
         return self._bytes // len(self._frame)
 
     def start(self) -> None:
+        """Begin, or go on after a pause."""
         self.running = True
-        self._send(WINDOW)
+        self._send(WINDOW - (self.sent - self.lost - self.delivered))
 
     def repair(self) -> None:
         """Go on after a loss."""
