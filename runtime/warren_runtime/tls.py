@@ -122,14 +122,21 @@ class ReloadingContext:
 
 def _load(context: ssl.SSLContext, certificate: Path, key: Path, extra: bytes) -> None:
     try:
+        if not extra:
+            _load_chain(context, certificate, key)
+            return
         with tempfile.NamedTemporaryFile(suffix=".pem") as chain:
             # OpenSSL's wrapper reads a chain only from one file.
             chain.write(certificate.read_bytes() + b"\n" + extra)
             chain.flush()
-            # The password callback keeps OpenSSL from asking on the terminal for an encrypted key.
-            context.load_cert_chain(chain.name if extra else certificate, key, password=lambda: "")
+            _load_chain(context, Path(chain.name), key)
     except (OSError, ssl.SSLError) as error:
         raise TlsError(f"cannot use certificate {certificate} with key {key}: {_reason(error)}") from error
+
+
+def _load_chain(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    # The password callback keeps OpenSSL from asking on the terminal for an encrypted key.
+    context.load_cert_chain(certificate, key, password=lambda: "")
 
 
 def _fingerprint(*files: Path) -> tuple[tuple[int, int, int], ...]:

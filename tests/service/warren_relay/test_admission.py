@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from warren_relay.admission import AdmissionResult, MemberAdmission
+from warren_relay.config import WhenUnreachable
 from warren_wire.keys import NodePublic
 
 MEMBER, STRANGER = NodePublic(b"\x01" * 32), NodePublic(b"\x02" * 32)
@@ -96,3 +98,27 @@ async def test_without_a_control_server_members_stay_for_an_hour_and_nobody_new_
             AdmissionResult.ALLOWED_UNREACHABLE: 2,
             AdmissionResult.REFUSED_UNREACHABLE: 2,
         }
+
+
+@pytest.mark.parametrize("choice", list(WhenUnreachable))
+async def test_who_gets_in_without_a_control_server_is_a_setting(choice: WhenUnreachable) -> None:
+    now = 0.0
+    app = web.Application()
+    control = Control()
+    app.router.add_post("/verify", control.verify)
+    server = TestServer(app)
+    async with aiohttp.ClientSession() as session:
+        async with server:
+            url = str(server.make_url("/verify"))
+            admission = MemberAdmission(session, url, when_unreachable=choice, clock=lambda: now)
+            assert await admission.admit(MEMBER, "192.0.2.1")
+        now = 100.0
+        allowed = [await admission.admit(key, "192.0.2.1") for key in (MEMBER, STRANGER)]
+        assert (
+            allowed
+            == {
+                WhenUnreachable.REMEMBERED: [True, False],
+                WhenUnreachable.REFUSE: [False, False],
+                WhenUnreachable.ALLOW: [True, True],
+            }[choice]
+        )
