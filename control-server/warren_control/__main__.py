@@ -16,7 +16,7 @@ import msgspec
 from warren_control import app, config, names, routes
 from warren_control.api.keys import shown
 from warren_control.config import Config
-from warren_control.db.engine import database_file, open_engine, parse_url
+from warren_control.db.engine import open_engine, parse_url
 from warren_control.db.repository import Repository, Write
 from warren_control.errors import ControlError
 from warren_control.keyfiles import noise_key
@@ -150,10 +150,12 @@ def list_keys(config_file: Path) -> None:
 
 def _with_repository(loaded: Config, act: Callable[[Repository], Awaitable[T]]) -> T:
     async def run() -> T:
-        url = parse_url(loaded.database)
+        file = loaded.noise_key_file
         # A database must never be there without the key that its clients will know.
-        noise_key(loaded.noise_key_file, first_start=not database_file(url).exists())
-        repository = Repository(await open_engine(url))
+        engine = await open_engine(
+            parse_url(loaded.database), before_tables=lambda empty: noise_key(file, first_start=empty)
+        )
+        repository = Repository(engine)
         try:
             return await act(repository)
         finally:

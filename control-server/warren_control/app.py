@@ -20,7 +20,7 @@ from warren_control.api.public import PublicApi, may_use_relays
 from warren_control.api.relays import RelaysApi
 from warren_control.api.status import StatusApi
 from warren_control.config import Config
-from warren_control.db.engine import database_file, open_engine, parse_url
+from warren_control.db.engine import open_engine, parse_url
 from warren_control.db.repository import Repository
 from warren_control.errors import ConfigError
 from warren_control.hub import Hub
@@ -43,7 +43,7 @@ from warren_runtime.stun_server import StunServer
 from warren_runtime.tasks import Supervisor
 from warren_runtime.tls import ReloadingContext, TlsError
 from warren_wire.control.session import UPGRADE
-from warren_wire.keys import NodePublic
+from warren_wire.keys import MachinePrivate, NodePublic
 
 logger = logging.getLogger(__name__)
 
@@ -103,13 +103,11 @@ class ControlServer:
 
     async def _start(self) -> None:
         config = self._config
-        url = parse_url(config.database)
-        machine_key = noise_key(config.noise_key_file, first_start=not database_file(url).exists())
         token = None
         if config.admin_token_file is not None:
             token = read_secret(config.admin_token_file, "admin_token_file", least=MIN_TOKEN)
         tls = self._tls()
-        store = await self._open_store()
+        store, machine_key = await self._open_store()
         relays = RelayMap(config.regions, config.relay.region_id if config.relay is not None else None)
         builder = NetmapBuilder(MapSettings(config.base_domain, config.dns, relays))
         presence = Presence(store, self._hub, self._hub.publish, self._clock)
@@ -156,8 +154,13 @@ class ControlServer:
         except TlsError as error:
             raise ConfigError(f"tls: {error}") from error
 
-    async def _open_store(self) -> Store:
-        engine = await open_engine(parse_url(self._config.database))
+    async def _open_store(self) -> tuple[Store, MachinePrivate]:
+        file = self._config.noise_key_file
+        # Before the tables are made: a database must never be there without the key its clients know.
+        engine = await open_engine(
+            parse_url(self._config.database), before_tables=lambda empty: noise_key(file, first_start=empty)
+        )
+        machine_key = noise_key(file, first_start=False)
         repository = Repository(engine)
         self._stack.push_async_callback(repository.close)
         now = self._clock()
@@ -173,7 +176,7 @@ class ControlServer:
                     await writer.put(dataclasses.replace(node, approved_routes=approved))
         self._metrics.nodes.set_function(lambda: len(store.snapshot.nodes))
         self._metrics.revision.set_function(lambda: store.snapshot.revision)
-        return store
+        return store, machine_key
 
     def _add_admin_api(
         self, app: web.Application, store: Store, registrar: Registrar, relays: RelayMap
