@@ -103,6 +103,7 @@ def list_nodes(context: click.Context, output: str) -> None:
         [
             ("ID", "id"),
             ("NAME", "name"),
+            ("USER", "user"),
             ("ADDRESSES", "addresses"),
             ("ONLINE", "online"),
             ("RELAY", "relay"),
@@ -131,6 +132,48 @@ def approve_routes(context: click.Context, node: str, routes: tuple[str, ...]) -
     ask(context, "PATCH", f"/nodes/{_node_id(context, node)}", {"approved_routes": list(routes)})
 
 
+@nodes.command("pending")
+@OUTPUT
+@click.pass_context
+def list_pending(context: click.Context, output: str) -> None:
+    """List the machines that wait for approval."""
+    answer = ask(context, "GET", "/pending")
+    columns = [
+        ("ID", "id"),
+        ("HOST NAME", "hostname"),
+        ("OS", "os"),
+        ("FROM", "source"),
+        ("WANTS TAGS", "requested_tags"),
+        ("EXPIRES", "expires"),
+    ]
+    _show(answer, output, answer["pending"], columns)
+
+
+@nodes.command("approve")
+@click.argument("pending_id", metavar="ID")
+@click.option("--user", help="Whose machine it is; default: members.")
+@click.option("--tag", "tags", multiple=True, help="Its tags, instead of those it asks for; can be repeated.")
+@click.option("--no-tags", is_flag=True, help="Give it none of the tags it asks for.")
+@click.pass_context
+def approve_node(
+    context: click.Context, pending_id: str, user: str | None, tags: tuple[str, ...], no_tags: bool
+) -> None:
+    """Let the machine in whose login link ends in ID (the whole link does as well)."""
+    wish: dict[str, Any] = {"user": user}
+    if tags or no_tags:
+        wish["tags"] = [] if no_tags else list(tags)
+    answer = ask(context, "POST", f"/pending/{_pending_id(pending_id)}/approve", wish)
+    click.echo(f"{answer['name']} joined with {', '.join(answer['addresses'])}")
+
+
+@nodes.command("reject")
+@click.argument("pending_id", metavar="ID")
+@click.pass_context
+def reject_node(context: click.Context, pending_id: str) -> None:
+    """Refuse the machine whose login link ends in ID."""
+    ask(context, "DELETE", f"/pending/{_pending_id(pending_id)}")
+
+
 @nodes.command("delete")
 @click.argument("node")
 @click.pass_context
@@ -145,6 +188,7 @@ def keys() -> None:
 
 
 @keys.command("create")
+@click.option("--user", help="Whose machines those that join with it are; default: members.")
 @click.option("--reusable", is_flag=True, help="Any number of machines may join with it.")
 @click.option("--ephemeral", is_flag=True, help="Machines that join with it vanish when they go offline.")
 @click.option("--expires", "expires", default="1h", show_default=True, help="Such as 30m, 12h, 7d.")
@@ -160,6 +204,7 @@ def keys() -> None:
 @click.pass_context
 def create_key(
     context: click.Context,
+    user: str | None,
     reusable: bool,
     ephemeral: bool,
     expires: str,
@@ -173,6 +218,7 @@ def create_key(
         "POST",
         "/keys",
         {
+            "user": user,
             "reusable": reusable,
             "ephemeral": ephemeral,
             "expires_in_seconds": _seconds(expires),
@@ -194,6 +240,7 @@ def list_keys(context: click.Context, output: str) -> None:
     answer = ask(context, "GET", "/keys")
     columns = [
         ("ID", "id"),
+        ("USER", "user"),
         ("REUSABLE", "reusable"),
         ("EPHEMERAL", "ephemeral"),
         ("EXPIRY", "expiry"),
@@ -208,6 +255,47 @@ def list_keys(context: click.Context, output: str) -> None:
 def delete_key(context: click.Context, key_id: str) -> None:
     """Make a key unusable; machines that joined with it stay."""
     ask(context, "DELETE", f"/keys/{quote(key_id, safe='')}")
+
+
+@main.group()
+def users() -> None:
+    """The people who own machines and keys."""
+
+
+@users.command("list")
+@OUTPUT
+@click.pass_context
+def list_users(context: click.Context, output: str) -> None:
+    """List the users."""
+    answer = ask(context, "GET", "/users")
+    columns = [("ID", "id"), ("NAME", "name"), ("DISPLAY NAME", "display_name"), ("MACHINES", "nodes")]
+    _show(answer, output, answer["users"], columns)
+
+
+@users.command("create")
+@click.argument("name")
+@click.option("--display-name", default="", help="What clients show beside the name.")
+@click.pass_context
+def create_user(context: click.Context, name: str, display_name: str) -> None:
+    """Make a user called NAME, such as alice or alice@example.net."""
+    ask(context, "POST", "/users", {"name": name, "display_name": display_name})
+
+
+@users.command("rename")
+@click.argument("user")
+@click.argument("name")
+@click.pass_context
+def rename_user(context: click.Context, user: str, name: str) -> None:
+    """Give USER (name or id) another NAME."""
+    ask(context, "PATCH", f"/users/{quote(user, safe='')}", {"name": name})
+
+
+@users.command("delete")
+@click.argument("user")
+@click.pass_context
+def delete_user(context: click.Context, user: str) -> None:
+    """Remove USER and its keys; one who still owns machines stays."""
+    ask(context, "DELETE", f"/users/{quote(user, safe='')}")
 
 
 @main.group()
@@ -246,6 +334,10 @@ def _node_id(context: click.Context, node: str) -> int:
         if known["name"] == node:
             return int(known["id"])
     raise Problem(f"no machine is named {node!r}: see `warren nodes list`")
+
+
+def _pending_id(text: str) -> str:
+    return quote(text.rstrip("/").rpartition("/")[2], safe="")
 
 
 def _seconds(text: str) -> int:

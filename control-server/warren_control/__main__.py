@@ -142,7 +142,9 @@ def list_keys(config_file: Path) -> None:
 
     async def read(repository: Repository) -> str:
         snapshot = await repository.load(utc_now())
-        documents = [shown(key) for key in sorted(snapshot.keys.values(), key=lambda key: key.created)]
+        documents = [
+            shown(key, snapshot.users) for key in sorted(snapshot.keys.values(), key=lambda key: key.created)
+        ]
         return msgspec.json.format(msgspec.json.encode(documents)).decode()
 
     click.echo(_with_repository(_loaded(config_file), read))

@@ -15,10 +15,13 @@ from aiohttp import web
 from warren_control import reports
 from warren_control.api.keys import KeysApi
 from warren_control.api.nodes import NodesApi
+from warren_control.api.pending import PendingApi
 from warren_control.api.problems import authorise
 from warren_control.api.public import PublicApi, may_use_relays
+from warren_control.api.register_page import RegisterPage
 from warren_control.api.relays import RelaysApi
 from warren_control.api.status import StatusApi
+from warren_control.api.users import UsersApi
 from warren_control.config import Config
 from warren_control.db.engine import open_engine, parse_url
 from warren_control.db.repository import Repository
@@ -28,12 +31,13 @@ from warren_control.keyfiles import noise_key, read_secret, relay_key
 from warren_control.keys import bootstrap_records
 from warren_control.metrics import ControlMetrics, PortsCollector
 from warren_control.netmap import MapSettings, NetmapBuilder
+from warren_control.pending import PendingLogins
 from warren_control.presence import Presence
 from warren_control.relaymap import RelayMap
 from warren_control.store import Store, utc_now
 from warren_control.transport.machine_api import MachineApi
 from warren_control.transport.polls import Polls
-from warren_control.transport.registering import Registrar
+from warren_control.transport.registering import Registrar, RegistrationSettings
 from warren_control.transport.ts2021 import Ts2021
 from warren_runtime.derp_server import DerpService
 from warren_runtime.health import serve_health
@@ -112,12 +116,17 @@ class ControlServer:
         builder = NetmapBuilder(MapSettings(config.base_domain, config.dns, relays))
         presence = Presence(store, self._hub, self._hub.publish, self._clock)
         self._stack.push_async_callback(self._drain, store, presence)
-        registrar = Registrar(store, config.pools, self._clock, self._metrics)
+        pending = PendingLogins(self._clock)
+        settings = RegistrationSettings(config.server_url, config.web_approval, config.node_expiry)
+        registrar = Registrar(store, config.pools, self._clock, self._metrics, pending, settings)
         polls = Polls(store, self._hub, builder, presence, self._clock, self._metrics)
         api = MachineApi(registrar, polls)
         public = PublicApi(store, machine_key.public, self._clock)
         app = web.Application(middlewares=[authorise(token, API_PREFIX)], client_max_size=MAX_API_BODY_BYTES)
         app.add_routes(public.routes())
+        app.add_routes(RegisterPage(pending, config.base_domain).routes())
+        app.add_routes(PendingApi(store, pending, registrar).routes())
+        app.add_routes(UsersApi(store, self._clock).routes())
         self._add_admin_api(app, store, registrar, relays)
         upgrades: dict[tuple[str, str], UpgradeHandler] = {
             ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self._metrics).upgrade

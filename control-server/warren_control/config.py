@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
@@ -87,6 +88,8 @@ class Config:
     regions: dict[int, DERPRegion]
     admin_token_file: Path | None
     bootstrap_keys: tuple[BootstrapKey, ...]
+    web_approval: bool
+    node_expiry: timedelta | None
 
     @property
     def server_host(self) -> str:
@@ -107,6 +110,7 @@ def parse(data: dict[str, Any]) -> Config:
     base_domain = _base_domain(root, server_url)
     pools = _pools(root.section("addresses"))
     relay = _relay(root.section("relay"), server_url)
+    web_approval, node_expiry = _registration(root.section("registration"))
     config = Config(
         server_url=server_url,
         listen=root.listen("listen", "0.0.0.0:8443") or Listen("0.0.0.0", 8443),  # noqa: S104
@@ -122,6 +126,8 @@ def parse(data: dict[str, Any]) -> Config:
         regions=_regions(root, relay),
         admin_token_file=root.path("admin_token_file"),
         bootstrap_keys=tuple(_bootstrap_key(section) for section in root.sections("bootstrap_keys")),
+        web_approval=web_approval,
+        node_expiry=node_expiry,
     )
     root.finish()
     problems.raise_if_any()
@@ -189,6 +195,13 @@ def _pools(section: Section) -> Pools:
         section.problem("v6", f"must be a range inside {ULA_V6} with room for nodes")
         v6 = ULA_V6
     return Pools(v4, v6)
+
+
+def _registration(section: Section) -> tuple[bool, timedelta | None]:
+    days = section.integer("node_expiry_days", 0, low=0, high=3660)
+    web_approval = section.boolean("web_approval", True)
+    section.finish()
+    return web_approval, timedelta(days=days) if days else None
 
 
 def _prefix(section: Section, name: str, default: str) -> Prefix | None:

@@ -24,6 +24,8 @@ class Registration(Enum):
     EXPIRY = "expiry"
     EXPIRED = "expired"
     LOGOUT = "logout"
+    PENDING = "pending"
+    LIMITED = "limited"
     REFUSED = "refused"
 
 

@@ -108,16 +108,23 @@ class ControlClient:
         """Bytes that are no record."""
         self._writer.write(data)
 
+    async def send_register(self, auth_key: str = "", **fields: Any) -> Answer:
+        """The answer to a register request, whatever its status."""
+        return await self.call("POST", "/machine/register", self._register_body(auth_key, fields))
+
     async def register(self, auth_key: str = "", **fields: Any) -> RegisterResponse:
+        answer = await self.send_register(auth_key, **fields)
+        assert answer.status == 200, bytes(answer.body)
+        return decode(RegisterResponse, bytes(answer.body))
+
+    def _register_body(self, auth_key: str, fields: dict[str, Any]) -> bytes:
         values: dict[str, Any] = {
             "version": VERSION,
             "node_key": self.identity.node.public,
             "hostinfo": Hostinfo(hostname=self.identity.hostname, os="linux"),
             "auth": RegisterAuth(auth_key=auth_key) if auth_key else None,
         }
-        answer = await self.call("POST", "/machine/register", encode(RegisterRequest(**values | fields)))
-        assert answer.status == 200, bytes(answer.body)
-        return decode(RegisterResponse, bytes(answer.body))
+        return encode(RegisterRequest(**values | fields))
 
     def map_request(self, **fields: Any) -> MapRequest:
         values: dict[str, Any] = {

@@ -120,7 +120,7 @@ class NodesApi:
             "advertised_routes": [str(route) for route in node.advertised_routes],
             "approved_routes": [str(route) for route in node.approved_routes],
             "primary_routes": [str(route) for route in snapshot.primary_routes(node)],
-            "user": profile_of(node).login_name,
+            "user": profile_of(snapshot, node).login_name,
             "ephemeral": node.ephemeral,
             "disabled": node.disabled,
         }

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from warren_control import model, routes
 from warren_control.db import tables
 from warren_control.errors import InvalidError
-from warren_control.model import AuthKey, Node, Snapshot
+from warren_control.model import AuthKey, Node, Snapshot, User
 from warren_control.routes import Prefix
 from warren_wire.control.messages import DERPRegion, Hostinfo, NetInfo, decode, encode
 from warren_wire.errors import DecodeError
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _NEXT_NODE_ID = "next_node_id"
+_NEXT_USER_ID = "next_user_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class Write:
     nodes: Sequence[Node] = ()
     keys: Sequence[AuthKey] = ()
     dropped_keys: Sequence[str] = ()
+    users: Sequence[User] = ()
+    dropped_users: Sequence[int] = ()
+    next_user_id: int | None = None
     regions: Mapping[int, DERPRegion] | None = None
     primaries: Mapping[Prefix, int] | None = None
     next_node_id: int | None = None
@@ -69,10 +73,14 @@ class Repository:
                 tables.route_primaries,
                 lambda row: (routes.parse_prefix(row["prefix"]), row["node_id"]),
             )
-            next_id = await connection.scalar(
-                sa.select(tables.counters.c.value).where(tables.counters.c.name == _NEXT_NODE_ID)
-            )
-        snapshot = Snapshot(next_node_id=next_id or 1, primaries=MappingProxyType(dict(primaries)))
+            users = await _load(connection, tables.users, _user_of)
+            counters = dict(await _load(connection, tables.counters, _counter_of))
+        snapshot = Snapshot(
+            next_node_id=counters.get(_NEXT_NODE_ID, 1),
+            next_user_id=counters.get(_NEXT_USER_ID, model.MEMBERS_USER_ID + 1),
+            primaries=MappingProxyType(dict(primaries)),
+        )
+        snapshot = model.with_users(snapshot, {**snapshot.users, **{user.id: user for user in users}})
         snapshot, _ = model.with_nodes(
             snapshot,
             put=tuple(node for node in nodes if node.deleted_at is None),
@@ -111,10 +119,17 @@ class Repository:
             if write.primaries is not None:
                 rows = [{"prefix": str(prefix), "node_id": node} for prefix, node in write.primaries.items()]
                 await _replace(connection, tables.route_primaries, rows)
-            if write.next_node_id is not None:
-                await _upsert(
-                    connection, tables.counters, [{"name": _NEXT_NODE_ID, "value": write.next_node_id}]
+            await _upsert(connection, tables.users, [_user_row(user) for user in write.users])
+            if write.dropped_users:
+                await connection.execute(
+                    sa.delete(tables.users).where(tables.users.c.id.in_(write.dropped_users))
                 )
+            following = {_NEXT_NODE_ID: write.next_node_id, _NEXT_USER_ID: write.next_user_id}
+            await _upsert(
+                connection,
+                tables.counters,
+                [{"name": name, "value": value} for name, value in following.items() if value is not None],
+            )
 
 
 async def _upsert(connection: AsyncConnection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
@@ -172,6 +187,8 @@ def _node_row(node: Node) -> dict[str, Any]:
         "auth_key_id": node.auth_key_id,
         "ephemeral": node.ephemeral,
         "disabled": node.disabled,
+        "expiry_disabled": node.expiry_disabled,
+        "user_id": node.owner,
     }
 
 
@@ -199,6 +216,8 @@ def _node_of(row: Mapping[str, Any]) -> Node:
         auth_key_id=row["auth_key_id"],
         ephemeral=row["ephemeral"],
         disabled=row["disabled"],
+        expiry_disabled=row["expiry_disabled"],
+        owner=row["user_id"],
     )
 
 
@@ -214,6 +233,7 @@ def _key_row(key: AuthKey) -> dict[str, Any]:
         "tags": list(key.tags),
         "approve_routes": _texts(key.approve_routes),
         "bootstrap": key.bootstrap,
+        "user_id": key.owner,
     }
 
 
@@ -229,7 +249,20 @@ def _key_of(row: Mapping[str, Any]) -> AuthKey:
         tags=tuple(row["tags"]),
         approve_routes=routes.readable_prefixes(row["approve_routes"]),
         bootstrap=row["bootstrap"],
+        owner=row["user_id"],
     )
+
+
+def _user_row(user: User) -> dict[str, Any]:
+    return {"id": user.id, "name": user.name, "display_name": user.display_name, "created": user.created}
+
+
+def _user_of(row: Mapping[str, Any]) -> User:
+    return User(row["id"], row["name"], row["display_name"], row["created"])
+
+
+def _counter_of(row: Mapping[str, Any]) -> tuple[str, int]:
+    return row["name"], row["value"]
 
 
 def _texts(prefixes: Iterable[Prefix]) -> list[str]:

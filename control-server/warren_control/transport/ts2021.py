@@ -65,7 +65,7 @@ class Ts2021:
             logger.debug("handshake refused", extra={"endpoint": head.peer[0], "reason": str(error)})
             transport.write(_bad_request("X-Tailscale-Handshake is missing or not a valid initiation"))
             return
-        connection = Connection(session, self._handler)
+        connection = Connection(session, self._handler, head.peer[0])
         self._metrics.connections.inc()
         transport.write(upgrade_response() + session.data_to_send())
         try:
@@ -101,9 +101,10 @@ class _Request:
 class Connection(asyncio.Protocol):
     """One client connection."""
 
-    def __init__(self, session: ServerSession, handler: RequestHandler) -> None:
+    def __init__(self, session: ServerSession, handler: RequestHandler, source: str) -> None:
         self.session = session
         self._handler = handler
+        self._source = source
         self._requests: dict[int, _Request] = {}
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
@@ -195,7 +196,7 @@ class Connection(asyncio.Protocol):
             return
         responder = StreamResponder(self, stream_id)
         exchange = Exchange(
-            self.session.machine, request.method, request.path, bytes(request.body), responder
+            self.session.machine, request.method, request.path, bytes(request.body), self._source, responder
         )
         request.body.clear()
         request.task = self._loop.create_task(
