@@ -13,6 +13,7 @@ from typing import Final
 from aiohttp import web
 
 from warren_control import reports
+from warren_control.api.bootstrap_dns import BootstrapDns
 from warren_control.api.keys import KeysApi
 from warren_control.api.nodes import NodesApi
 from warren_control.api.pending import PendingApi
@@ -38,7 +39,9 @@ from warren_control.store import Store, utc_now
 from warren_control.transport.machine_api import MachineApi
 from warren_control.transport.polls import Polls
 from warren_control.transport.registering import Registrar, RegistrationSettings
+from warren_control.transport.sources import Sources
 from warren_control.transport.ts2021 import Ts2021
+from warren_control.transport.websocket import WebSocketTs2021
 from warren_runtime.derp_server import DerpService
 from warren_runtime.health import serve_health
 from warren_runtime.listener import Listener, UpgradeHandler
@@ -116,6 +119,7 @@ class ControlServer:
         builder = NetmapBuilder(MapSettings(config.base_domain, config.dns, relays))
         presence = Presence(store, self._hub, self._hub.publish, self._clock)
         self._stack.push_async_callback(self._drain, store, presence)
+        sources = Sources(config.trusted_proxies)
         pending = PendingLogins(self._clock)
         settings = RegistrationSettings(config.server_url, config.web_approval, config.node_expiry)
         registrar = Registrar(store, config.pools, self._clock, self._metrics, pending, settings)
@@ -129,8 +133,12 @@ class ControlServer:
         app.add_routes(UsersApi(store, self._clock).routes())
         self._add_admin_api(app, store, registrar, relays)
         upgrades: dict[tuple[str, str], UpgradeHandler] = {
-            ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self._metrics).upgrade
+            ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self._metrics, sources).upgrade
         }
+        web_sockets = WebSocketTs2021(machine_key, api.handle, self._metrics, sources)
+        app.add_routes(web_sockets.routes())
+        app.on_shutdown.append(web_sockets.end_all)
+        app.add_routes(BootstrapDns(lambda: self._own_names(store, relays)).routes())
         relay = self._relay(app, upgrades, store)
         stun = await self._start_stun()
         await self._listen(app, upgrades, tls, relay, stun)
@@ -154,6 +162,11 @@ class ControlServer:
                 "nodes": len(store.snapshot.nodes),
             },
         )
+
+    def _own_names(self, store: Store, relays: RelayMap) -> frozenset[str]:
+        regions = relays.regions(store.snapshot).values()
+        hosts = (node.host_name for region in regions for node in region.nodes or ())
+        return frozenset(host.lower() for host in (*hosts, self._config.server_host) if host)
 
     def _tls(self) -> ReloadingContext | None:
         if self._config.tls is None:

@@ -88,6 +88,8 @@ class Config:
     regions: dict[int, DERPRegion]
     admin_token_file: Path | None
     bootstrap_keys: tuple[BootstrapKey, ...]
+    trusted_proxies: tuple[Prefix, ...]
+    """Proxies whose word counts for where a client is."""
     web_approval: bool
     node_expiry: timedelta | None
 
@@ -126,6 +128,7 @@ def parse(data: dict[str, Any]) -> Config:
         regions=_regions(root, relay),
         admin_token_file=root.path("admin_token_file"),
         bootstrap_keys=tuple(_bootstrap_key(section) for section in root.sections("bootstrap_keys")),
+        trusted_proxies=_prefixes(root, "trusted_proxies"),
         web_approval=web_approval,
         node_expiry=node_expiry,
     )
@@ -210,6 +213,14 @@ def _prefix(section: Section, name: str, default: str) -> Prefix | None:
     except InvalidError as error:
         section.problem(name, str(error))
         return routes.parse_prefix(default)
+
+
+def _prefixes(section: Section, name: str) -> tuple[Prefix, ...]:
+    try:
+        return routes.parse_prefixes(section.texts(name))
+    except InvalidError as error:
+        section.problem(name, str(error))
+        return ()
 
 
 def _tls(root: Section) -> Tls | None:
@@ -344,11 +355,7 @@ def _regions(root: Section, relay: EmbeddedRelay | None) -> dict[int, DERPRegion
 
 def _bootstrap_key(section: Section) -> BootstrapKey:
     file = section.path("secret_file", required=True)
-    approve: tuple[Prefix, ...] = ()
-    try:
-        approve = routes.parse_prefixes(section.texts("approve_routes"))
-    except InvalidError as error:
-        section.problem("approve_routes", str(error))
+    approve = _prefixes(section, "approve_routes")
     tags = section.texts("tags")
     for tag in tags:
         if not names.is_tag(tag):

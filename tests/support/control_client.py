@@ -93,9 +93,13 @@ class ControlClient:
             host=f"127.0.0.1:{self.port}",
         )
         self._connected = False
-        self._writer.write(self._session.data_to_send())
+        self._writer.write(self.upgrade())
         self._task = asyncio.create_task(self._receive(), name=f"client {self.identity.hostname}")
         await self.until(lambda: self._connected or self.disconnected)
+
+    def upgrade(self) -> bytes:
+        """The bytes that ask for the upgrade."""
+        return self._session.data_to_send()
 
     async def close(self) -> None:
         """Breaks the connection, as a lost network would."""
