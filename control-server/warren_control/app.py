@@ -13,15 +13,20 @@ from typing import Final
 from aiohttp import web
 
 from warren_control import reports
+from warren_control.api.access import Access
 from warren_control.api.bootstrap_dns import BootstrapDns
 from warren_control.api.keys import KeysApi
+from warren_control.api.local import serve_local
 from warren_control.api.nodes import NodesApi
+from warren_control.api.openapi import OpenApi
 from warren_control.api.pending import PendingApi
 from warren_control.api.problems import authorise
 from warren_control.api.public import PublicApi, may_use_relays
 from warren_control.api.register_page import RegisterPage
 from warren_control.api.relays import RelaysApi
+from warren_control.api.settings import SettingsApi
 from warren_control.api.status import StatusApi
+from warren_control.api.tokens import TokensApi
 from warren_control.api.users import UsersApi
 from warren_control.config import Config
 from warren_control.db.engine import open_engine, parse_url
@@ -126,12 +131,12 @@ class ControlServer:
         polls = Polls(store, self._hub, builder, presence, self._clock, self._metrics)
         api = MachineApi(registrar, polls)
         public = PublicApi(store, machine_key.public, self._clock)
-        app = web.Application(middlewares=[authorise(token, API_PREFIX)], client_max_size=MAX_API_BODY_BYTES)
+        access = Access(token, store, self._clock)
+        app = web.Application(middlewares=[authorise(access, API_PREFIX)], client_max_size=MAX_API_BODY_BYTES)
         app.add_routes(public.routes())
         app.add_routes(RegisterPage(pending, config.base_domain).routes())
-        app.add_routes(PendingApi(store, pending, registrar).routes())
-        app.add_routes(UsersApi(store, self._clock).routes())
-        self._add_admin_api(app, store, registrar, relays)
+        admin = self._admin_routes(store, registrar, relays, pending)
+        app.add_routes(admin)
         upgrades: dict[tuple[str, str], UpgradeHandler] = {
             ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self._metrics, sources).upgrade
         }
@@ -139,6 +144,8 @@ class ControlServer:
         app.add_routes(web_sockets.routes())
         app.on_shutdown.append(web_sockets.end_all)
         app.add_routes(BootstrapDns(lambda: self._own_names(store, relays)).routes())
+        if config.admin_socket is not None:
+            self._stack.push_async_callback(await serve_local(config.admin_socket, admin, access))
         relay = self._relay(app, upgrades, store)
         stun = await self._start_stun()
         await self._listen(app, upgrades, tls, relay, stun)
@@ -200,16 +207,26 @@ class ControlServer:
         self._metrics.revision.set_function(lambda: store.snapshot.revision)
         return store, machine_key
 
-    def _add_admin_api(
-        self, app: web.Application, store: Store, registrar: Registrar, relays: RelayMap
-    ) -> None:
+    def _admin_routes(
+        self, store: Store, registrar: Registrar, relays: RelayMap, pending: PendingLogins
+    ) -> list[web.RouteDef]:
         config, clock = self._config, self._clock
         nodes = NodesApi(store, self._hub, config.pools, relays, config.base_domain, clock)
         status = StatusApi(
             store, self._hub, registrar, config.pools, config.server_url, config.base_domain, clock
         )
-        for part in (nodes, KeysApi(store, clock), RelaysApi(store, relays), status):
-            app.add_routes(part.routes())
+        parts = (
+            nodes,
+            KeysApi(store, clock),
+            UsersApi(store, clock),
+            PendingApi(store, pending, registrar),
+            TokensApi(store, clock),
+            RelaysApi(store, relays),
+            SettingsApi(config),
+            status,
+        )
+        found = [route for part in parts for route in part.routes()]
+        return [*found, *OpenApi(found).routes()]
 
     def _relay(
         self, app: web.Application, upgrades: dict[tuple[str, str], UpgradeHandler], store: Store

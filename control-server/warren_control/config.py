@@ -87,6 +87,7 @@ class Config:
     relay: EmbeddedRelay | None
     regions: dict[int, DERPRegion]
     admin_token_file: Path | None
+    admin_socket: Path | None
     bootstrap_keys: tuple[BootstrapKey, ...]
     trusted_proxies: tuple[Prefix, ...]
     """Proxies whose word counts for where a client is."""
@@ -127,6 +128,7 @@ def parse(data: dict[str, Any]) -> Config:
         relay=relay,
         regions=_regions(root, relay),
         admin_token_file=root.path("admin_token_file"),
+        admin_socket=root.path("admin_socket"),
         bootstrap_keys=tuple(_bootstrap_key(section) for section in root.sections("bootstrap_keys")),
         trusted_proxies=_prefixes(root, "trusted_proxies"),
         web_approval=web_approval,

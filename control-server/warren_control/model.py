@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -116,6 +117,26 @@ class AuthKey:
 MEMBERS: Final = User(MEMBERS_USER_ID, "members", "Members", datetime.fromtimestamp(0, UTC))
 
 
+class Scope(enum.Enum):
+    """What a token of the admin API opens."""
+
+    ADMIN = "admin"
+    READ_ONLY = "read-only"
+    JOIN_ONLY = "join-only"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """A token of the admin API; only the hash of its text is kept."""
+
+    id: str
+    secret_hash: str
+    name: str
+    scope: Scope
+    created: datetime
+    expiry: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class NamesOfOthers:
     """The names in use, seen from a node: its own is free to it."""
@@ -146,6 +167,7 @@ class Snapshot:
     """Deleted nodes by key: what still polls with one is told that it is logged out."""
     keys: Mapping[str, AuthKey] = field(default_factory=lambda: MappingProxyType({}))
     by_secret_hash: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    tokens: Mapping[str, ApiToken] = field(default_factory=lambda: MappingProxyType({}))
     regions: Mapping[int, DERPRegion] = field(default_factory=lambda: MappingProxyType({}))
     """Relay regions added through the API."""
     primaries: Mapping[Prefix, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -255,6 +277,13 @@ def with_users(snapshot: Snapshot, users: Mapping[int, User]) -> Snapshot:
         revision=snapshot.revision + 1,
         next_user_id=max(snapshot.next_user_id, *(user + 1 for user in users), 1),
         users=MappingProxyType(dict(users)),
+    )
+
+
+def with_tokens(snapshot: Snapshot, tokens: Mapping[str, ApiToken]) -> Snapshot:
+    """The snapshot with another set of API tokens."""
+    return dataclasses.replace(
+        snapshot, revision=snapshot.revision + 1, tokens=MappingProxyType(dict(tokens))
     )
 
 

@@ -19,7 +19,7 @@ from warren_control import model
 from warren_control.changes import NOTHING, Change, merge, whole_and_self
 from warren_control.db.repository import Write
 from warren_control.differences import difference
-from warren_control.model import AuthKey, Node, Snapshot, User
+from warren_control.model import ApiToken, AuthKey, Node, Snapshot, User
 from warren_wire.control.messages import DERPRegion
 
 logger = logging.getLogger(__name__)
@@ -120,6 +120,16 @@ class Writer:
         for key_id in own:
             after = model.without_key(after, key_id)
         self._store.swap(after, NOTHING)
+
+    async def put_token(self, token: ApiToken) -> None:
+        await self._store.records.write(Write(tokens=(token,)))
+        tokens = {**self.snapshot.tokens, token.id: token}
+        self._store.swap(model.with_tokens(self.snapshot, tokens), NOTHING)
+
+    async def remove_token(self, token_id: str) -> None:
+        await self._store.records.write(Write(dropped_tokens=(token_id,)))
+        tokens = {known: token for known, token in self.snapshot.tokens.items() if known != token_id}
+        self._store.swap(model.with_tokens(self.snapshot, tokens), NOTHING)
 
     async def put_regions(self, regions: Mapping[int, DERPRegion]) -> None:
         await self._store.records.write(Write(regions=regions))

@@ -10,6 +10,8 @@ import msgspec
 from aiohttp import web
 
 from warren_control import names, routes, users
+from warren_control.api import audit, lists
+from warren_control.api.access import Need, operation
 from warren_control.api.problems import body_of, json_response
 from warren_control.errors import InvalidError, NotFoundError
 from warren_control.keys import new_key
@@ -60,12 +62,20 @@ class KeysApi:
             web.delete("/api/v1/keys/{id}", self.delete),
         ]
 
+    @operation(Need.READ, query=("user",))
     async def list(self, request: web.Request) -> web.Response:
-        keys = sorted(self._store.snapshot.keys.values(), key=lambda key: key.created)
+        """List the keys, without their secrets."""
+        lists.known(request, ("user",))
+        wanted = request.query.get("user")
+        owner = None if wanted is None else users.named(wanted, self._store.snapshot).id
+        found = (key for key in self._store.snapshot.keys.values() if owner in (None, key.owner))
+        keys = sorted(found, key=lambda key: key.created)
         owners = self._store.snapshot.users
         return json_response({"keys": [shown(key, owners) for key in keys]})
 
+    @operation(Need.JOIN, body=NewKey, status=201)
     async def create(self, request: web.Request) -> web.Response:
+        """Make a key; its text is shown this once."""
         wish = await body_of(request, NewKey)
         for tag in wish.tags:
             if not names.is_tag(tag):
@@ -85,12 +95,17 @@ class KeysApi:
         )
         async with self._store.writing() as writer:
             await writer.put_key(key)
+        audit.changed(request, f"key {key.id}", None, shown(key, snapshot.users))
         return json_response({**shown(key, snapshot.users), "key": text}, status=201)
 
+    @operation(Need.WRITE, status=204)
     async def delete(self, request: web.Request) -> web.Response:
+        """Make a key unusable; machines that joined with it stay."""
         key_id = request.match_info["id"]
         async with self._store.writing() as writer:
-            if key_id not in writer.snapshot.keys:
+            key = writer.snapshot.keys.get(key_id)
+            if key is None:
                 raise NotFoundError(f"there is no key {key_id[:64]}")
             await writer.remove_key(key_id)
+        audit.changed(request, f"key {key_id}", shown(key, self._store.snapshot.users), None)
         return web.Response(status=204)

@@ -8,6 +8,8 @@ import msgspec
 from aiohttp import web
 
 from warren_control import names, users
+from warren_control.api import audit
+from warren_control.api.access import Need, operation
 from warren_control.api.problems import body_of, json_response
 from warren_control.errors import InvalidError, NotFoundError
 from warren_control.model import MEMBERS_USER_ID
@@ -58,10 +60,14 @@ class PendingApi:
             web.delete("/api/v1/pending/{id}", self.reject),
         ]
 
+    @operation(Need.READ)
     async def list(self, request: web.Request) -> web.Response:
+        """List the machines that wait for approval."""
         return json_response({"pending": [shown(pending) for pending in self._pending]})
 
+    @operation(Need.WRITE, body=Approval)
     async def approve(self, request: web.Request) -> web.Response:
+        """Let a waiting machine in."""
         pending = self._wanted(request)
         wish = await body_of(request, Approval)
         snapshot = self._store.snapshot
@@ -71,10 +77,16 @@ class PendingApi:
             if not names.is_tag(tag):
                 raise InvalidError(f"{tag!r} is not a tag: `tag:`, a letter, then letters, digits and dashes")
         node = await self._registrar.approve(pending, Grant(owner, tuple(sorted(set(tags)))))
+        granted = {"node": node.id, "name": node.name, "user": wish.user, "tags": list(node.tags)}
+        audit.changed(request, f"pending {pending.id}", None, granted)
         return json_response({"id": node.id, "name": node.name, "addresses": [str(node.v4), str(node.v6)]})
 
+    @operation(Need.WRITE, status=204)
     async def reject(self, request: web.Request) -> web.Response:
-        self._pending.reject(self._wanted(request))
+        """Refuse a waiting machine."""
+        pending = self._wanted(request)
+        self._pending.reject(pending)
+        audit.changed(request, f"pending {pending.id}", {"hostname": pending.hostinfo.hostname}, None)
         return web.Response(status=204)
 
     def _wanted(self, request: web.Request) -> Pending:

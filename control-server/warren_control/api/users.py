@@ -11,6 +11,8 @@ import msgspec
 from aiohttp import web
 
 from warren_control import users
+from warren_control.api import audit
+from warren_control.api.access import Need, operation
 from warren_control.api.problems import body_of, json_response
 from warren_control.errors import NotFoundError
 from warren_control.model import Snapshot, User
@@ -58,36 +60,49 @@ class UsersApi:
             web.delete("/api/v1/users/{user}", self.delete),
         ]
 
+    @operation(Need.READ)
     async def list(self, request: web.Request) -> web.Response:
+        """List the users."""
         snapshot = self._store.snapshot
         owned = Counter(node.owner for node in snapshot.nodes.values())
         documents = [shown(user, owned[number]) for number, user in sorted(snapshot.users.items())]
         return json_response({"users": documents})
 
+    @operation(Need.READ)
     async def get(self, request: web.Request) -> web.Response:
+        """Show a user."""
         return self._answer(_wanted(self._store.snapshot, request))
 
+    @operation(Need.WRITE, body=NewUser, status=201)
     async def create(self, request: web.Request) -> web.Response:
+        """Make a user."""
         wish = await body_of(request, NewUser)
         async with self._store.writing() as writer:
             user = users.new_user(wish.name, wish.display_name, writer.snapshot, self._clock())
             await writer.put_user(user)
+        audit.changed(request, f"user {user.name}", None, shown(user, 0))
         return self._answer(user, status=201)
 
+    @operation(Need.WRITE, body=UserPatch)
     async def patch(self, request: web.Request) -> web.Response:
+        """Rename a user."""
         wish = await body_of(request, UserPatch)
         async with self._store.writing() as writer:
             user = _wanted(writer.snapshot, request)
             changed = users.renamed(user, wish.name, wish.display_name, writer.snapshot)
             if changed != user:
                 await writer.put_user(changed)
+        audit.changed(request, f"user {user.name}", shown(user, 0), shown(changed, 0))
         return self._answer(changed)
 
+    @operation(Need.WRITE, status=204)
     async def delete(self, request: web.Request) -> web.Response:
+        """Remove a user who owns no machine, and that user's keys."""
         async with self._store.writing() as writer:
             user = _wanted(writer.snapshot, request)
             users.check_removable(user, writer.snapshot)
             await writer.remove_user(user)
+        audit.changed(request, f"user {user.name}", shown(user, 0), None)
         return web.Response(status=204)
 
     def _answer(self, user: User, status: int = 200) -> web.Response:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from warren_control import model, routes
 from warren_control.db import tables
 from warren_control.errors import InvalidError
-from warren_control.model import AuthKey, Node, Snapshot, User
+from warren_control.model import ApiToken, AuthKey, Node, Scope, Snapshot, User
 from warren_control.routes import Prefix
 from warren_wire.control.messages import DERPRegion, Hostinfo, NetInfo, decode, encode
 from warren_wire.errors import DecodeError
@@ -37,6 +37,8 @@ class Write:
     nodes: Sequence[Node] = ()
     keys: Sequence[AuthKey] = ()
     dropped_keys: Sequence[str] = ()
+    tokens: Sequence[ApiToken] = ()
+    dropped_tokens: Sequence[str] = ()
     users: Sequence[User] = ()
     dropped_users: Sequence[int] = ()
     next_user_id: int | None = None
@@ -74,12 +76,14 @@ class Repository:
                 lambda row: (routes.parse_prefix(row["prefix"]), row["node_id"]),
             )
             users = await _load(connection, tables.users, _user_of)
+            tokens = await _load(connection, tables.api_tokens, _token_of)
             counters = dict(await _load(connection, tables.counters, _counter_of))
         snapshot = Snapshot(
             next_node_id=counters.get(_NEXT_NODE_ID, 1),
             next_user_id=counters.get(_NEXT_USER_ID, model.MEMBERS_USER_ID + 1),
             primaries=MappingProxyType(dict(primaries)),
         )
+        snapshot = model.with_tokens(snapshot, {token.id: token for token in tokens})
         snapshot = model.with_users(snapshot, {**snapshot.users, **{user.id: user for user in users}})
         snapshot, _ = model.with_nodes(
             snapshot,
@@ -123,6 +127,11 @@ class Repository:
             if write.dropped_users:
                 await connection.execute(
                     sa.delete(tables.users).where(tables.users.c.id.in_(write.dropped_users))
+                )
+            await _upsert(connection, tables.api_tokens, [_token_row(token) for token in write.tokens])
+            if write.dropped_tokens:
+                await connection.execute(
+                    sa.delete(tables.api_tokens).where(tables.api_tokens.c.id.in_(write.dropped_tokens))
                 )
             following = {_NEXT_NODE_ID: write.next_node_id, _NEXT_USER_ID: write.next_user_id}
             await _upsert(
@@ -250,6 +259,23 @@ def _key_of(row: Mapping[str, Any]) -> AuthKey:
         approve_routes=routes.readable_prefixes(row["approve_routes"]),
         bootstrap=row["bootstrap"],
         owner=row["user_id"],
+    )
+
+
+def _token_row(token: ApiToken) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "secret_hash": token.secret_hash,
+        "name": token.name,
+        "scope": token.scope.value,
+        "created": token.created,
+        "expiry": token.expiry,
+    }
+
+
+def _token_of(row: Mapping[str, Any]) -> ApiToken:
+    return ApiToken(
+        row["id"], row["secret_hash"], row["name"], Scope(row["scope"]), row["created"], row["expiry"]
     )
 
 

@@ -78,6 +78,17 @@ auth_keys = sa.Table(
     sa.Column("user_id", sa.BigInteger, nullable=False, server_default="1"),
 )
 
+api_tokens = sa.Table(
+    "api_tokens",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("secret_hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("scope", sa.String(16), nullable=False),
+    sa.Column("created", UtcDateTime, nullable=False),
+    sa.Column("expiry", UtcDateTime),
+)
+
 relay_regions = sa.Table(
     "relay_regions",
     metadata,
