@@ -31,6 +31,7 @@ from warren_control.api.users import UsersApi
 from warren_control.config import Config
 from warren_control.db.engine import open_engine, parse_url
 from warren_control.db.repository import Repository
+from warren_control.dns_records import RecordsFile
 from warren_control.errors import ConfigError
 from warren_control.hub import Hub
 from warren_control.keyfiles import noise_key, read_secret, relay_key
@@ -135,7 +136,8 @@ class ControlServer:
         app = web.Application(middlewares=[authorise(access, API_PREFIX)], client_max_size=MAX_API_BODY_BYTES)
         app.add_routes(public.routes())
         app.add_routes(RegisterPage(pending, config.base_domain).routes())
-        admin = self._admin_routes(store, registrar, relays, pending)
+        records = RecordsFile(config.dns, config.dns_records_file, builder, self._hub, self._metrics)
+        admin = self._admin_routes(store, registrar, relays, pending, records)
         app.add_routes(admin)
         upgrades: dict[tuple[str, str], UpgradeHandler] = {
             ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self._metrics, sources).upgrade
@@ -155,6 +157,8 @@ class ControlServer:
         self._supervisor.add("changes", self._hub.run)
         self._supervisor.add("presence", presence.run)
         self._supervisor.add("records", store.run)
+        if config.dns_records_file is not None:
+            self._supervisor.add("extra records", records.watch)
         if tls is not None:
             self._supervisor.add("certificate", tls.watch)
         if config.health_listen is not None:
@@ -208,7 +212,12 @@ class ControlServer:
         return store, machine_key
 
     def _admin_routes(
-        self, store: Store, registrar: Registrar, relays: RelayMap, pending: PendingLogins
+        self,
+        store: Store,
+        registrar: Registrar,
+        relays: RelayMap,
+        pending: PendingLogins,
+        records: RecordsFile,
     ) -> list[web.RouteDef]:
         config, clock = self._config, self._clock
         nodes = NodesApi(store, self._hub, config.pools, relays, config.base_domain, clock)
@@ -222,7 +231,7 @@ class ControlServer:
             PendingApi(store, pending, registrar),
             TokensApi(store, clock),
             RelaysApi(store, relays),
-            SettingsApi(config),
+            SettingsApi(config.base_domain, records),
             status,
         )
         found = [route for part in parts for route in part.routes()]

@@ -138,6 +138,19 @@ class ControlMetrics:
             ["reason"],
             registry=registry,
         )
+        self.record_file_failures = Counter(
+            "warren_control_dns_records_file_failures_total",
+            "Times the file of extra DNS records could not be used.",
+            registry=registry,
+        )
+        self.database_seconds = Histogram(
+            "warren_control_database_seconds", "Time to store records.", registry=registry
+        )
+        self.database_failing = Gauge(
+            "warren_control_database_failing",
+            "1 while records cannot be stored: the server answers and changes nothing.",
+            registry=registry,
+        )
         self.task_failures = Counter(
             "warren_control_task_failures_total", "Failures of inner tasks.", ["task"], registry=registry
         )

@@ -46,8 +46,9 @@ class Node:
     node_key: NodePublic
     name: str
     """DNS label, unique in the mesh."""
-    v4: IPv4Address
-    v6: IPv6Address
+    v4: IPv4Address | None
+    v6: IPv6Address | None
+    """At least one of the two."""
     created: datetime
     owner: int = MEMBERS_USER_ID
     disco_key: DiscoPublic | None = None
@@ -77,6 +78,11 @@ class Node:
     @property
     def stable_id(self) -> str:
         return f"n{self.id}"
+
+    @property
+    def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Its own addresses, IPv4 first."""
+        return tuple(address for address in (self.v4, self.v6) if address is not None)
 
     @property
     def home_region(self) -> int:
@@ -204,8 +210,7 @@ class Snapshot:
         used: set[IPv4Address | IPv6Address] = set()
         for node in (*self.nodes.values(), *self.removed.values()):
             if node.deleted_at is None or now - node.deleted_at < ADDRESS_REST:
-                used.add(node.v4)
-                used.add(node.v6)
+                used.update(node.addresses)
         return used
 
     def names(self, without: int = 0) -> NamesOfOthers:

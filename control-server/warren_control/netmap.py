@@ -66,6 +66,11 @@ class NetmapBuilder:
         self._deltas_of: Snapshot | None = None
         self._dns = prepare(settings.dns)
 
+    def set_dns(self, dns: messages.DNSConfig) -> None:
+        """Other DNS settings from now on; whoever is connected must be told."""
+        self._dns = prepare(dns)
+        self._deltas.clear()
+
     def forget(self, nodes: Iterable[int]) -> None:
         """Deleted nodes need no place."""
         for node in nodes:
@@ -240,7 +245,7 @@ class NetmapBuilder:
 
 def addresses(node: Node) -> tuple[str, ...]:
     """Its own addresses as prefixes, IPv4 first."""
-    return (f"{node.v4}/32", f"{node.v6}/128")
+    return tuple(f"{address}/{address.max_prefixlen}" for address in node.addresses)
 
 
 def packet_filter(snapshot: Snapshot, node: Node) -> tuple[messages.FilterRule, ...]:
@@ -251,7 +256,7 @@ def packet_filter(snapshot: Snapshot, node: Node) -> tuple[messages.FilterRule, 
     """
     if node.disabled:
         return ()
-    destinations = (str(node.v4), str(node.v6), *_texts(node.effective_routes))
+    destinations = (*_texts(node.addresses), *_texts(node.effective_routes))
     ports = tuple(messages.NetPortRange(ip=text, ports=ALL_PORTS) for text in destinations)
     return (messages.FilterRule(src_ips=("*",), dst_ports=ports),)
 

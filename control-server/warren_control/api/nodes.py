@@ -136,7 +136,7 @@ class NodesApi:
             "id": node.id,
             "name": node.name,
             "fqdn": f"{node.name}.{self._base_domain}",
-            "addresses": [str(node.v4), str(node.v6)],
+            "addresses": [str(address) for address in node.addresses],
             "machine_key": str(node.machine_key),
             "node_key": str(node.node_key),
             "disco_key": str(node.disco_key) if node.disco_key is not None else None,

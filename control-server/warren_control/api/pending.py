@@ -79,7 +79,8 @@ class PendingApi:
         node = await self._registrar.approve(pending, Grant(owner, tuple(sorted(set(tags)))))
         granted = {"node": node.id, "name": node.name, "user": wish.user, "tags": list(node.tags)}
         audit.changed(request, f"pending {pending.id}", None, granted)
-        return json_response({"id": node.id, "name": node.name, "addresses": [str(node.v4), str(node.v6)]})
+        addresses = [str(address) for address in node.addresses]
+        return json_response({"id": node.id, "name": node.name, "addresses": addresses})
 
     @operation(Need.WRITE, status=204)
     async def reject(self, request: web.Request) -> web.Response:

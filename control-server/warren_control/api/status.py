@@ -62,7 +62,10 @@ class StatusApi:
                 "online": online[True],
                 "server_url": self._server_url,
                 "base_domain": self._base_domain,
-                "addresses": {"v4": str(self._pools.v4), "v6": str(self._pools.v6)},
+                "addresses": {
+                    family: str(pool) if pool is not None else None
+                    for family, pool in (("v4", self._pools.v4), ("v6", self._pools.v6))
+                },
                 "registrations": {result.value: count for result, count in self._registrar.results.items()},
                 "recent_failures": [
                     {"at": failure.at, "hostname": failure.hostname, "reason": failure.reason}

@@ -164,7 +164,7 @@ class Registrar:
         await writer.put(node, keys=[used] if used is not None else [])
         logger.info(
             "node registered" if outcome.existing is None else "node renewed",
-            extra={"node": node.name, "peer": node.node_key.short(), "address": str(node.v4)},
+            extra={"node": node.name, "peer": node.node_key.short(), "address": str(node.addresses[0])},
         )
         return node
 
