@@ -13,7 +13,7 @@ from typing import TypeVar
 import click
 import msgspec
 
-from warren_control import app, config, names, routes
+from warren_control import app, backup, config, names, routes
 from warren_control.api.keys import shown
 from warren_control.config import Config
 from warren_control.db.engine import open_engine, parse_url
@@ -148,6 +148,30 @@ def list_keys(config_file: Path) -> None:
         return msgspec.json.format(msgspec.json.encode(documents)).decode()
 
     click.echo(_with_repository(_loaded(config_file), read))
+
+
+@main.command("backup")
+@config_option
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The file to write.")
+def make_backup(config_file: Path, output: Path) -> None:
+    """Write all records and both keys to one file; the server may run meanwhile. Keep the file secret."""
+    loaded = _loaded(config_file)
+    try:
+        click.echo(asyncio.run(backup.make(loaded, output, utc_now())))
+    except ControlError as error:
+        _fail(error)
+
+
+@main.command("restore")
+@config_option
+@click.argument("archive", type=click.Path(path_type=Path))
+def restore_backup(config_file: Path, archive: Path) -> None:
+    """Fill an empty database and the key files from a backup; clients then come back by themselves."""
+    loaded = _loaded(config_file)
+    try:
+        click.echo(asyncio.run(backup.restore(loaded, archive)))
+    except ControlError as error:
+        _fail(error)
 
 
 def _with_repository(loaded: Config, act: Callable[[Repository], Awaitable[T]]) -> T:

@@ -32,7 +32,7 @@ from warren_control.config import Config
 from warren_control.db.engine import open_engine, parse_url
 from warren_control.db.repository import Repository
 from warren_control.dns_records import RecordsFile
-from warren_control.errors import ConfigError
+from warren_control.errors import ConfigError, UnavailableError
 from warren_control.hub import Hub
 from warren_control.keyfiles import noise_key, read_secret, relay_key
 from warren_control.keys import bootstrap_records
@@ -41,7 +41,7 @@ from warren_control.netmap import MapSettings, NetmapBuilder
 from warren_control.pending import PendingLogins
 from warren_control.presence import Presence
 from warren_control.relaymap import RelayMap
-from warren_control.store import Store, utc_now
+from warren_control.store import Store, Writer, utc_now
 from warren_control.transport.machine_api import MachineApi
 from warren_control.transport.polls import Polls
 from warren_control.transport.registering import Registrar, RegistrationSettings
@@ -76,11 +76,11 @@ class ControlServer:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._config = config
-        self._metrics = metrics or ControlMetrics()
+        self.metrics = metrics or ControlMetrics()
         self._clock = clock
         self._hub = Hub()
         self._stack = AsyncExitStack()
-        self._supervisor = Supervisor(on_failure=lambda task: self._metrics.task_failures.labels(task).inc())
+        self._supervisor = Supervisor(on_failure=lambda task: self.metrics.task_failures.labels(task).inc())
         self._ready = False
         self._listener: Listener | None = None
         self._store: Store | None = None
@@ -128,21 +128,21 @@ class ControlServer:
         sources = Sources(config.trusted_proxies)
         pending = PendingLogins(self._clock)
         settings = RegistrationSettings(config.server_url, config.web_approval, config.node_expiry)
-        registrar = Registrar(store, config.pools, self._clock, self._metrics, pending, settings)
-        polls = Polls(store, self._hub, builder, presence, self._clock, self._metrics)
+        registrar = Registrar(store, config.pools, self._clock, self.metrics, pending, settings)
+        polls = Polls(store, self._hub, builder, presence, self._clock, self.metrics)
         api = MachineApi(registrar, polls)
         public = PublicApi(store, machine_key.public, self._clock)
         access = Access(token, store, self._clock)
         app = web.Application(middlewares=[authorise(access, API_PREFIX)], client_max_size=MAX_API_BODY_BYTES)
         app.add_routes(public.routes())
         app.add_routes(RegisterPage(pending, config.base_domain).routes())
-        records = RecordsFile(config.dns, config.dns_records_file, builder, self._hub, self._metrics)
+        records = RecordsFile(config.dns, config.dns_records_file, builder, self._hub, self.metrics)
         admin = self._admin_routes(store, registrar, relays, pending, records)
         app.add_routes(admin)
         upgrades: dict[tuple[str, str], UpgradeHandler] = {
-            ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self._metrics, sources).upgrade
+            ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self.metrics, sources).upgrade
         }
-        web_sockets = WebSocketTs2021(machine_key, api.handle, self._metrics, sources)
+        web_sockets = WebSocketTs2021(machine_key, api.handle, self.metrics, sources)
         app.add_routes(web_sockets.routes())
         app.on_shutdown.append(web_sockets.end_all)
         app.add_routes(BootstrapDns(lambda: self._own_names(store, relays)).routes())
@@ -162,7 +162,7 @@ class ControlServer:
         if tls is not None:
             self._supervisor.add("certificate", tls.watch)
         if config.health_listen is not None:
-            health = await serve_health(config.health_listen, self._reasons, self._metrics.registry)
+            health = await serve_health(config.health_listen, self._reasons, self.metrics.registry)
             self._stack.push_async_callback(health.close)
         self._ready = True
         logger.info(
@@ -194,22 +194,29 @@ class ControlServer:
             parse_url(self._config.database), before_tables=lambda empty: noise_key(file, first_start=empty)
         )
         machine_key = noise_key(file, first_start=False)
-        repository = Repository(engine)
+        repository = Repository(engine, self.metrics.stored)
         self._stack.push_async_callback(repository.close)
         now = self._clock()
         store = self._store = Store(repository, await repository.load(now), self._hub.publish)
         async with store.writing() as writer:
-            for key in bootstrap_records(self._config.bootstrap_keys, writer.snapshot, now):
-                await writer.put_key(key)
-            # A key may cover more routes than when its nodes joined.
-            for node in list(writer.snapshot.nodes.values()):
-                bound = writer.snapshot.keys.get(node.auth_key_id or "")
-                approved = reports.approve(node.approved_routes, node.advertised_routes, bound)
-                if approved != node.approved_routes:
-                    await writer.put(dataclasses.replace(node, approved_routes=approved))
-        self._metrics.nodes.set_function(lambda: len(store.snapshot.nodes))
-        self._metrics.revision.set_function(lambda: store.snapshot.revision)
+            try:
+                await self._take_in_configured(writer, now)
+            except UnavailableError:
+                # The server still serves everyone who is in; a restart takes the keys in.
+                logger.exception("configured keys not taken in")
+        self.metrics.nodes.set_function(lambda: len(store.snapshot.nodes))
+        self.metrics.revision.set_function(lambda: store.snapshot.revision)
         return store, machine_key
+
+    async def _take_in_configured(self, writer: Writer, now: datetime) -> None:
+        for key in bootstrap_records(self._config.bootstrap_keys, writer.snapshot, now):
+            await writer.put_key(key)
+        # A key may cover more routes than when its nodes joined.
+        for node in list(writer.snapshot.nodes.values()):
+            bound = writer.snapshot.keys.get(node.auth_key_id or "")
+            approved = reports.approve(node.approved_routes, node.advertised_routes, bound)
+            if approved != node.approved_routes:
+                await writer.put(dataclasses.replace(node, approved_routes=approved))
 
     def _admin_routes(
         self,
@@ -273,12 +280,15 @@ class ControlServer:
         await self._listener.start(listen.host, listen.port)
         self._stack.push_async_callback(self._listener.close)
         collector = PortsCollector(self._listener, relay, stun)
-        self._metrics.registry.register(collector)
-        self._stack.callback(self._metrics.registry.unregister, collector)
+        self.metrics.registry.register(collector)
+        self._stack.callback(self.metrics.registry.unregister, collector)
 
     async def _drain(self, store: Store, presence: Presence) -> None:
         await presence.all_offline()
-        await store.flush()
+        try:
+            await store.flush()
+        except UnavailableError:
+            logger.warning("last reports not stored")
 
     def _reasons(self) -> list[str]:
         return [] if self._ready else ["starting or stopping"]

@@ -26,6 +26,7 @@ class Registration(Enum):
     LOGOUT = "logout"
     PENDING = "pending"
     LIMITED = "limited"
+    UNAVAILABLE = "unavailable"
     REFUSED = "refused"
 
 
@@ -154,9 +155,16 @@ class ControlMetrics:
         self.task_failures = Counter(
             "warren_control_task_failures_total", "Failures of inner tasks.", ["task"], registry=registry
         )
+        # Sums and counts appear with their first value otherwise, and alarms watch from the start.
+        self.database_failing.set(0)
         for result in Registration:
             self.registrations.labels(result.value)
         for kind in MapMessage:
             self.maps.labels(kind.value)
         for reason in ConnectionEnd:
             self.ends.labels(reason.value)
+
+    def stored(self, seconds: float, succeeded: bool) -> None:
+        """A write to the database ended."""
+        self.database_seconds.observe(seconds)
+        self.database_failing.set(0 if succeeded else 1)

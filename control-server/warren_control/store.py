@@ -19,6 +19,7 @@ from warren_control import model
 from warren_control.changes import NOTHING, Change, merge, whole_and_self
 from warren_control.db.repository import Write
 from warren_control.differences import difference
+from warren_control.errors import UnavailableError
 from warren_control.model import ApiToken, AuthKey, Node, Snapshot, User
 from warren_wire.control.messages import DERPRegion
 
@@ -171,7 +172,11 @@ class Store:
         while True:
             await self._has_dirty.wait()
             await asyncio.sleep(FLUSH_SECONDS)
-            await self.flush()
+            try:
+                await self.flush()
+            except UnavailableError:
+                # What is to be stored stays marked, and is tried again after the same pause.
+                continue
 
     async def flush(self) -> None:
         """Stores what was reported since the last time."""

@@ -12,7 +12,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from warren_control.api.access import Access, Actor, operation_of
-from warren_control.errors import ConflictError, InvalidError, NotFoundError, PoolExhaustedError
+from warren_control.errors import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    PoolExhaustedError,
+    UnavailableError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +68,8 @@ def authorise(access: Access, prefix: str, local: Actor | None = None) -> Middle
             return problem(409, str(error))
         except InvalidError as error:
             return problem(422, str(error))
+        except UnavailableError as error:
+            return problem(503, str(error))
         except web.HTTPException as error:
             return problem(error.status, error.reason) if error.status >= 400 else error
 

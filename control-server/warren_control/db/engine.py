@@ -19,7 +19,9 @@ from warren_control.errors import ConfigError
 _DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _WANTED: Final = "sqlite:////path/to/file or postgresql://user@host/database"
 # How long a statement of SQLite waits for another process (`keys create`) that writes.
-BUSY_MILLISECONDS: Final = 5000
+BUSY_MILLISECONDS: Final = 2000
+# The same for PostgreSQL; no statement of this server takes long.
+_PATIENCE: Final = {"lock_timeout": "2000", "statement_timeout": "10000"}
 # Two servers that start together must not migrate together; any number that nobody else uses.
 _MIGRATION_LOCK: Final = 0x5741_5252
 
@@ -55,15 +57,16 @@ async def open_engine(url: URL, *, before_tables: Callable[[bool], object] | Non
 
     `before_tables` is told whether the database is still empty, before anything is made in it.
     """
-    engine = _engine(url)
+    engine = connect(url)
     try:
         async with engine.begin() as connection:
+            # Two servers that start together wait for each other's migrations as long as these take.
             if connection.dialect.name == "postgresql":
                 await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            empty = not await connection.run_sync(_has_tables)
+            empty = not await connection.run_sync(has_tables)
             if before_tables is not None:
                 before_tables(empty)
-            await connection.run_sync(_migrate)
+            await connection.run_sync(migrate)
     except (SQLAlchemyError, OSError) as error:
         await engine.dispose()
         # What the driver said; SQLAlchemy's own text repeats statements and values.
@@ -76,10 +79,13 @@ async def open_engine(url: URL, *, before_tables: Callable[[bool], object] | Non
     return engine
 
 
-def _engine(url: URL) -> AsyncEngine:
+def connect(url: URL) -> AsyncEngine:
+    """An engine for whatever is there."""
     if not is_sqlite(url):
         # A server that was restarted has dropped the pool's connections; each is tried before its use.
-        return create_async_engine(url, pool_pre_ping=True, pool_size=5)
+        return create_async_engine(
+            url, pool_pre_ping=True, pool_size=5, connect_args={"timeout": 5, "server_settings": _PATIENCE}
+        )
     file = database_file(url)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -105,12 +111,14 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
 
 
-def _has_tables(connection: Connection) -> bool:
+def has_tables(connection: Connection) -> bool:
+    """Whether anything is in the database."""
     return bool(sa.inspect(connection).get_table_names())
 
 
-def _migrate(connection: Connection) -> None:
+def migrate(connection: Connection, version: str = "head") -> None:
+    """Brings the tables to a version, the newest if none is named."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, version)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from warren_control import model, routes
 from warren_control.db import tables
-from warren_control.errors import InvalidError
+from warren_control.errors import InvalidError, UnavailableError
 from warren_control.model import ApiToken, AuthKey, Node, Scope, Snapshot, User
 from warren_control.routes import Prefix
 from warren_wire.control.messages import DERPRegion, Hostinfo, NetInfo, decode, encode
@@ -26,6 +29,10 @@ from warren_wire.keys import DiscoPublic, MachinePublic, NodePublic
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+# How long after a failed write all others fail at once.
+RETRY_SECONDS: Final = 5.0
+WRITE_SECONDS: Final = 10.0
+_READ_ONLY: Final = "records cannot be stored at the moment, so nothing can be changed: see the server's log"
 _NEXT_NODE_ID = "next_node_id"
 _NEXT_USER_ID = "next_user_id"
 
@@ -51,18 +58,31 @@ class Write:
 class Repository:
     """The database as the store sees it."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, on_stored: Callable[[float, bool], None] | None = None) -> None:
+        """`on_stored` hears how long each write took and whether it succeeded."""
         self._engine = engine
+        self._on_stored = on_stored or (lambda _seconds, _succeeded: None)
+        self._failed_at: float | None = None
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last write failed."""
+        return self._failed_at is not None
 
     async def close(self) -> None:
         await self._engine.dispose()
 
     async def load(self, now: datetime) -> Snapshot:
         """Everything that is stored. Nodes come back offline: only a poll makes them online."""
-        async with self._engine.begin() as connection:
-            await connection.execute(
-                sa.delete(tables.nodes).where(tables.nodes.c.deleted_at < now - model.REMOVED_KEPT)
-            )
+        try:
+            async with self._engine.begin() as connection:
+                await connection.execute(
+                    sa.delete(tables.nodes).where(tables.nodes.c.deleted_at < now - model.REMOVED_KEPT)
+                )
+        except SQLAlchemyError as error:
+            # A full disk keeps nobody from being served what is there.
+            logger.warning("old records stay", extra={"reason": _reason(error)})
+        async with self._engine.connect() as connection:
             nodes = await _load(connection, tables.nodes, _node_of)
             keys = await _load(connection, tables.auth_keys, _key_of)
             regions = await _load(
@@ -102,7 +122,26 @@ class Repository:
         return None if row is None else _key_of({str(name): value for name, value in row.items()})
 
     async def write(self, write: Write) -> None:
-        """Stores all of it in one transaction."""
+        """Stores all of it in one transaction, or `UnavailableError`."""
+        started = time.monotonic()
+        if self._failed_at is not None and started - self._failed_at < RETRY_SECONDS:
+            # A write that waits for a locked database holds up everyone who only wants to connect.
+            raise UnavailableError(_READ_ONLY)
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._write(write)
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            if self._failed_at is None:
+                logger.error("Records cannot be stored; nothing is changed", extra={"reason": _reason(error)})
+            self._failed_at = time.monotonic()
+            self._on_stored(self._failed_at - started, False)
+            raise UnavailableError(_READ_ONLY) from error
+        if self._failed_at is not None:
+            self._failed_at = None
+            logger.warning("records are stored again")
+        self._on_stored(time.monotonic() - started, True)
+
+    async def _write(self, write: Write) -> None:
         async with self._engine.begin() as connection:
             await _upsert(connection, tables.nodes, [_node_row(node) for node in write.nodes])
             await _upsert(connection, tables.auth_keys, [_key_row(key) for key in write.keys])
@@ -139,6 +178,11 @@ class Repository:
                 tables.counters,
                 [{"name": name, "value": value} for name, value in following.items() if value is not None],
             )
+
+
+def _reason(error: BaseException) -> str:
+    """What the driver said; SQLAlchemy's own text repeats values."""
+    return str(getattr(error, "orig", None) or error) or type(error).__name__
 
 
 async def _upsert(connection: AsyncConnection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

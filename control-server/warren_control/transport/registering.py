@@ -12,7 +12,7 @@ from typing import Final, assert_never
 
 from warren_control.admission import admitted_node, consumed, rebound
 from warren_control.allocation import Pools
-from warren_control.errors import ConflictError, PoolExhaustedError
+from warren_control.errors import ConflictError, PoolExhaustedError, UnavailableError
 from warren_control.limits import FailureLimit
 from warren_control.metrics import ControlMetrics, Registration
 from warren_control.model import Node, Snapshot
@@ -101,6 +101,11 @@ class Registrar:
                     response, result = self._refused(request, REJECTED, now)
                 else:
                     response, result = await self._apply(writer, outcome, exchange, request, now)
+            except UnavailableError as error:
+                # Stock clients try again by themselves.
+                self._count(Registration.UNAVAILABLE)
+                exchange.refuse(503, str(error))
+                return
             except PoolExhaustedError as error:
                 response, result = self._refused(request, str(error), now)
         if isinstance(outcome, Refused) and outcome.refusal in _WRONG_KEY:
