@@ -50,6 +50,14 @@ def profile_of(snapshot: Snapshot, node: Node) -> messages.UserProfile:
     return messages.UserProfile(id=user.id, login_name=user.name, display_name=user.display_name)
 
 
+def _has_new_owner(snapshot: Snapshot, changed: Iterable[Node]) -> bool:
+    """Whether one of these owners owns nothing else, and so may be new to everybody."""
+    changed = tuple(changed)
+    numbers = {node.id for node in changed}
+    known = {node.user_id for node in snapshot.nodes.values() if node.id not in numbers}
+    return any(node.user_id not in known for node in changed)
+
+
 def _profiles(snapshot: Snapshot, nodes: Iterable[Node]) -> tuple[msgspec.Raw, ...]:
     """A profile for each owner: stock clients answer no `whois` for a node whose owner they were not told."""
     owners = {node.user_id: node for node in nodes}
@@ -143,6 +151,8 @@ class NetmapBuilder:
                 derp_map=self._settings.relays.prepared(snapshot) if change.derp_map else None,
                 dns_config=self._dns if change.dns else None,
                 user_profiles=_profiles(snapshot, shown) or None,
+                # Stock clients show a new owner in `status` only once something made them start afresh.
+                domain=self._settings.base_domain if _has_new_owner(snapshot, shown) else "",
             )
         )
 

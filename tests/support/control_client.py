@@ -172,7 +172,7 @@ class ControlClient:
         await self.until(lambda: answer.ended or self.disconnected)
         return answer
 
-    async def until(self, condition: Callable[[], bool], within: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], object], within: float = 20.0) -> None:
         """Waits for something to be true after what was received."""
         async with asyncio.timeout(within):
             while not condition():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import aiohttp
@@ -172,3 +173,14 @@ async def test_wrong_keys_are_limited_by_address_and_a_logout_is_not(server: Run
         )
     assert answer.status == 429
     assert (await web.send_register(BOOTSTRAP, expiry=web.messages[0].control_time)).status == 200
+
+
+async def test_the_first_machine_of_a_user_makes_clients_start_afresh(server: Running) -> None:
+    await server.api("POST", "/api/v1/users", {"name": "alice"})
+    _, key = await server.api("POST", "/api/v1/keys", {"user": "alice", "reusable": True})
+    web = await server.member("web")
+    for name, afresh in (("first", True), ("second", False)):
+        before = len(web.messages)
+        await (await server.client(name)).register(key["key"])
+        await web.until(functools.partial(web.peer, name))
+        assert any(message.domain for message in web.messages[before:]) is afresh

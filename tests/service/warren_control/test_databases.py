@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from warren_control.db.engine import open_engine, parse_url
+from warren_control.db.engine import connect, migrate, open_engine, parse_url
 from warren_control.db.repository import Repository
 from warren_control.errors import ConfigError
 from warren_control.keyfiles import noise_key
@@ -55,3 +55,33 @@ async def test_a_database_without_its_noise_key_is_refused(server: Running) -> N
             parse_url(server.database),
             before_tables=lambda empty: noise_key(server.folder / "state/noise.key", first_start=empty),
         )
+
+
+async def test_a_database_of_a_newer_version_is_refused_as_it_is(database: str, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    engine = await open_engine(parse_url(database))
+    async with engine.begin() as connection:
+        await connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    await engine.dispose()
+    with pytest.raises(ConfigError, match="newer version"):
+        await open_engine(parse_url(database))
+
+
+async def test_the_first_schema_is_brought_up_to_date_with_its_records(database: str, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    old = connect(parse_url(database))
+    async with old.begin() as connection:
+        await connection.run_sync(migrate, "0001")
+        await connection.execute(
+            sa.text(
+                "INSERT INTO auth_keys (id, secret_hash, created, reusable, ephemeral, tags,"
+                " approve_routes, bootstrap)"
+                " VALUES ('old', 'hash', '2027-01-01 00:00:00', true, false, '[]', '[]', false)"
+            )
+        )
+    await old.dispose()
+    repository = Repository(await open_engine(parse_url(database)))
+    snapshot = await repository.load(datetime.now(UTC))
+    await repository.close()
+    assert snapshot.keys["old"].owner == 1
+    assert snapshot.users[1].name == "members"
