@@ -34,7 +34,7 @@ class Postgres:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
 
     def drop(self, url: str) -> None:
-        self._run("dropdb", "--force", url.rpartition("/")[2])
+        self._run("dropdb", "--force", "--if-exists", url.rpartition("/")[2])
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [

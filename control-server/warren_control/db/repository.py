@@ -115,10 +115,13 @@ class Repository:
         return model.with_regions(snapshot, dict(regions))
 
     async def find_key(self, secret_hash: str) -> AuthKey | None:
-        """A key that another process stored."""
+        """A key that another process stored, or `UnavailableError`."""
         wanted = sa.select(tables.auth_keys).where(tables.auth_keys.c.secret_hash == secret_hash)
-        async with self._engine.connect() as connection:
-            row = (await connection.execute(wanted)).mappings().first()
+        try:
+            async with asyncio.timeout(WRITE_SECONDS), self._engine.connect() as connection:
+                row = (await connection.execute(wanted)).mappings().first()
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            raise UnavailableError("keys cannot be looked up at the moment") from error
         return None if row is None else _key_of({str(name): value for name, value in row.items()})
 
     async def write(self, write: Write) -> None:

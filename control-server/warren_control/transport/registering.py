@@ -94,9 +94,11 @@ class Registrar:
         now = self._clock()
         async with self._store.writing() as writer:
             outcome = decide(request, exchange.machine, writer.snapshot, now)
-            if outcome == Refused(Refusal.UNKNOWN_KEY) and await writer.learn_key(presented_hash(request)):
-                outcome = decide(request, exchange.machine, writer.snapshot, now)
             try:
+                if outcome == Refused(Refusal.UNKNOWN_KEY) and await writer.learn_key(
+                    presented_hash(request)
+                ):
+                    outcome = decide(request, exchange.machine, writer.snapshot, now)
                 if rejected:
                     response, result = self._refused(request, REJECTED, now)
                 else:

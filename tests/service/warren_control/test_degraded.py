@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from support.postgres import Postgres
 from warren_control.db.engine import connect, parse_url
 
 from .conftest import BOOTSTRAP, Running, StartServer
@@ -99,3 +100,17 @@ async def test_a_full_disk_neither_ends_the_server_nor_keeps_it_from_starting(
         filler.unlink()
         await until_accepted(server, "POST", "/api/v1/users", {"name": "late"})
         await server.stop()
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+async def test_a_database_that_is_away_is_no_wrong_key(
+    start_server: StartServer, database: str, postgres_server: Postgres
+) -> None:
+    server = await start_server()
+    web = await server.member("web")
+    postgres_server.drop(database)
+    home = await server.client("home")
+    assert (await home.send_register("warren-auth-unknown")).status == 503
+    assert (await home.send_register(BOOTSTRAP)).status == 503
+    assert (await web.register(BOOTSTRAP)).error == ""
+    assert not web.poll_ended
