@@ -14,6 +14,10 @@ TIMEOUT_SECONDS = 20.0
 """A healthy server answers in milliseconds; a person should not wait longer to hear that it is not."""
 
 
+UNIX = "unix:"
+"""Begins the address of a server on this machine, reached by its socket."""
+
+
 class ApiError(Exception):
     """The server could not be asked, or refused; the text is meant for the person at the terminal."""
 
@@ -40,12 +44,16 @@ def call(target: Target, method: str, path: str, body: Mapping[str, Any] | None 
 
 async def _call(target: Target, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
     context = ssl.create_default_context(cadata=target.ca_pem)
-    url = target.url.rstrip("/") + "/api/v1" + path
+    socket_file = target.url.removeprefix(UNIX)
+    connector = aiohttp.UnixConnector(socket_file) if socket_file != target.url else aiohttp.TCPConnector()
+    base = target.url.rstrip("/") if socket_file == target.url else "http://localhost"
+    headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
+    limit = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)) as session,
+            aiohttp.ClientSession(connector=connector, timeout=limit) as session,
             session.request(
-                method, url, json=body, ssl=context, headers={"Authorization": f"Bearer {target.token}"}
+                method, base + "/api/v1" + path, json=body, ssl=context, headers=headers
             ) as response,
         ):
             return await _answer(response)
@@ -65,7 +73,7 @@ async def _answer(response: aiohttp.ClientResponse) -> Any:
     document = await response.json(content_type=None)
     if response.ok:
         return document
-    if response.status in (401, 403):
+    if response.status == 401:
         raise ApiError("the control server refused the token: check --token-file or the Secret it came from")
     detail = document.get("detail") or document.get("title") if isinstance(document, dict) else None
     raise ApiError(f"{detail or 'the control server refused the request'} (status {response.status})")

@@ -8,15 +8,22 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from .client import ApiError, Target
+from .client import UNIX, ApiError, Target
+
+LOCAL_SOCKET = Path("/run/warren/control.sock")
+"""Where a server on this machine is looked for when none is named."""
 
 
 def from_flags(server: str | None, token_file: Path | None, ca_file: Path | None) -> Target:
     """The server named directly. Raises `ApiError` saying which flag is missing or unreadable."""
+    if not server and LOCAL_SOCKET.is_socket():
+        server = f"{UNIX}{LOCAL_SOCKET}"
     if not server:
         raise ApiError(
             "no control server named: give --server URL and --token-file FILE, or --mesh NAMESPACE/NAME"
         )
+    if server.startswith(UNIX):
+        return Target(server, "")
     if token_file is None:
         raise ApiError("no token: give --token-file FILE (the file named by admin_token_file at the server)")
     return Target(server, _read(token_file).strip(), _read(ca_file) if ca_file else None)

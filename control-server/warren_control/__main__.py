@@ -13,10 +13,10 @@ from typing import TypeVar
 import click
 import msgspec
 
-from warren_control import app, config, names, routes
+from warren_control import app, backup, config, names, routes
 from warren_control.api.keys import shown
 from warren_control.config import Config
-from warren_control.db.engine import database_file, open_engine, parse_url
+from warren_control.db.engine import open_engine, parse_url
 from warren_control.db.repository import Repository, Write
 from warren_control.errors import ControlError
 from warren_control.keyfiles import noise_key
@@ -142,18 +142,46 @@ def list_keys(config_file: Path) -> None:
 
     async def read(repository: Repository) -> str:
         snapshot = await repository.load(utc_now())
-        documents = [shown(key) for key in sorted(snapshot.keys.values(), key=lambda key: key.created)]
+        documents = [
+            shown(key, snapshot.users) for key in sorted(snapshot.keys.values(), key=lambda key: key.created)
+        ]
         return msgspec.json.format(msgspec.json.encode(documents)).decode()
 
     click.echo(_with_repository(_loaded(config_file), read))
 
 
+@main.command("backup")
+@config_option
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The file to write.")
+def make_backup(config_file: Path, output: Path) -> None:
+    """Write all records and both keys to one file; the server may run meanwhile. Keep the file secret."""
+    loaded = _loaded(config_file)
+    try:
+        click.echo(asyncio.run(backup.make(loaded, output, utc_now())))
+    except ControlError as error:
+        _fail(error)
+
+
+@main.command("restore")
+@config_option
+@click.argument("archive", type=click.Path(path_type=Path))
+def restore_backup(config_file: Path, archive: Path) -> None:
+    """Fill an empty database and the key files from a backup; clients then come back by themselves."""
+    loaded = _loaded(config_file)
+    try:
+        click.echo(asyncio.run(backup.restore(loaded, archive)))
+    except ControlError as error:
+        _fail(error)
+
+
 def _with_repository(loaded: Config, act: Callable[[Repository], Awaitable[T]]) -> T:
     async def run() -> T:
-        url = parse_url(loaded.database)
+        file = loaded.noise_key_file
         # A database must never be there without the key that its clients will know.
-        noise_key(loaded.noise_key_file, first_start=not database_file(url).exists())
-        repository = Repository(await open_engine(url))
+        engine = await open_engine(
+            parse_url(loaded.database), before_tables=lambda empty: noise_key(file, first_start=empty)
+        )
+        repository = Repository(engine)
         try:
             return await act(repository)
         finally:

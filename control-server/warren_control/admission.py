@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from warren_control import names, reports
 from warren_control.allocation import Pools, allocate
 from warren_control.hosts import usable_version
 from warren_control.model import AuthKey, Node, Snapshot
-from warren_control.registration import Admitted
+from warren_control.registration import Admitted, Grant
 from warren_wire.control.messages import Hostinfo, RegisterRequest
 from warren_wire.keys import MachinePublic
 
@@ -21,25 +21,38 @@ def admitted_node(
     snapshot: Snapshot,
     pools: Pools,
     now: datetime,
+    lifetime: timedelta | None = None,
 ) -> Node:
     """What to store. A renewal keeps id, addresses, name, approvals, endpoints and home relay."""
     hostinfo = request.hostinfo or Hostinfo()
-    key = outcome.key
+    grant, key = outcome.grant, outcome.grant.key
     base = outcome.existing or _new_node(hostinfo, machine, request, snapshot, pools, now)
     bound = dataclasses.replace(
         base,
         node_key=request.node_key,
+        owner=grant.owner,
         # Cleared before the key is used up: a client told that it expired would come back with a used key.
-        expiry=None,
-        tags=key.tags,
-        auth_key_id=key.id,
-        ephemeral=key.ephemeral or request.ephemeral,
+        expiry=_expiry(base, grant, request, now, lifetime),
+        tags=grant.tags,
+        auth_key_id=key.id if key is not None else None,
+        ephemeral=grant.ephemeral or request.ephemeral,
         capability_version=usable_version(request.version),
         # Counts from here for an ephemeral node that never polls.
         last_seen=now if not base.online else base.last_seen,
     )
     taken = snapshot.names(without=bound.id)
     return reports.with_hostinfo(bound, hostinfo, key, taken)
+
+
+def _expiry(
+    node: Node, grant: Grant, request: RegisterRequest, now: datetime, lifetime: timedelta | None
+) -> datetime | None:
+    """When it must log in again: by the mesh's rule or sooner as it asks itself; machines with tags never."""
+    if grant.tags or node.expiry_disabled:
+        return None
+    by_rule = now + lifetime if lifetime is not None else None
+    asked = request.expiry if request.expiry is not None and request.expiry > now else None
+    return min((expiry for expiry in (by_rule, asked) if expiry is not None), default=None)
 
 
 def consumed(key: AuthKey, now: datetime) -> AuthKey | None:

@@ -13,28 +13,41 @@ from typing import Final
 from aiohttp import web
 
 from warren_control import reports
+from warren_control.api.access import Access
+from warren_control.api.bootstrap_dns import BootstrapDns
 from warren_control.api.keys import KeysApi
+from warren_control.api.local import serve_local
 from warren_control.api.nodes import NodesApi
+from warren_control.api.openapi import OpenApi
+from warren_control.api.pending import PendingApi
 from warren_control.api.problems import authorise
 from warren_control.api.public import PublicApi, may_use_relays
+from warren_control.api.register_page import RegisterPage
 from warren_control.api.relays import RelaysApi
+from warren_control.api.settings import SettingsApi
 from warren_control.api.status import StatusApi
+from warren_control.api.tokens import TokensApi
+from warren_control.api.users import UsersApi
 from warren_control.config import Config
-from warren_control.db.engine import database_file, open_engine, parse_url
+from warren_control.db.engine import open_engine, parse_url
 from warren_control.db.repository import Repository
-from warren_control.errors import ConfigError
+from warren_control.dns_records import RecordsFile
+from warren_control.errors import ConfigError, UnavailableError
 from warren_control.hub import Hub
 from warren_control.keyfiles import noise_key, read_secret, relay_key
 from warren_control.keys import bootstrap_records
 from warren_control.metrics import ControlMetrics, PortsCollector
 from warren_control.netmap import MapSettings, NetmapBuilder
+from warren_control.pending import PendingLogins
 from warren_control.presence import Presence
 from warren_control.relaymap import RelayMap
-from warren_control.store import Store, utc_now
+from warren_control.store import Store, Writer, utc_now
 from warren_control.transport.machine_api import MachineApi
 from warren_control.transport.polls import Polls
-from warren_control.transport.registering import Registrar
+from warren_control.transport.registering import Registrar, RegistrationSettings
+from warren_control.transport.sources import Sources
 from warren_control.transport.ts2021 import Ts2021
+from warren_control.transport.websocket import WebSocketTs2021
 from warren_runtime.derp_server import DerpService
 from warren_runtime.health import serve_health
 from warren_runtime.listener import Listener, UpgradeHandler
@@ -43,7 +56,7 @@ from warren_runtime.stun_server import StunServer
 from warren_runtime.tasks import Supervisor
 from warren_runtime.tls import ReloadingContext, TlsError
 from warren_wire.control.session import UPGRADE
-from warren_wire.keys import NodePublic
+from warren_wire.keys import MachinePrivate, NodePublic
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +76,11 @@ class ControlServer:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._config = config
-        self._metrics = metrics or ControlMetrics()
+        self.metrics = metrics or ControlMetrics()
         self._clock = clock
         self._hub = Hub()
         self._stack = AsyncExitStack()
-        self._supervisor = Supervisor(on_failure=lambda task: self._metrics.task_failures.labels(task).inc())
+        self._supervisor = Supervisor(on_failure=lambda task: self.metrics.task_failures.labels(task).inc())
         self._ready = False
         self._listener: Listener | None = None
         self._store: Store | None = None
@@ -103,27 +116,38 @@ class ControlServer:
 
     async def _start(self) -> None:
         config = self._config
-        url = parse_url(config.database)
-        machine_key = noise_key(config.noise_key_file, first_start=not database_file(url).exists())
         token = None
         if config.admin_token_file is not None:
             token = read_secret(config.admin_token_file, "admin_token_file", least=MIN_TOKEN)
         tls = self._tls()
-        store = await self._open_store()
+        store, machine_key = await self._open_store()
         relays = RelayMap(config.regions, config.relay.region_id if config.relay is not None else None)
         builder = NetmapBuilder(MapSettings(config.base_domain, config.dns, relays))
         presence = Presence(store, self._hub, self._hub.publish, self._clock)
         self._stack.push_async_callback(self._drain, store, presence)
-        registrar = Registrar(store, config.pools, self._clock, self._metrics)
-        polls = Polls(store, self._hub, builder, presence, self._clock, self._metrics)
+        sources = Sources(config.trusted_proxies)
+        pending = PendingLogins(self._clock)
+        settings = RegistrationSettings(config.server_url, config.web_approval, config.node_expiry)
+        registrar = Registrar(store, config.pools, self._clock, self.metrics, pending, settings)
+        polls = Polls(store, self._hub, builder, presence, self._clock, self.metrics)
         api = MachineApi(registrar, polls)
         public = PublicApi(store, machine_key.public, self._clock)
-        app = web.Application(middlewares=[authorise(token, API_PREFIX)], client_max_size=MAX_API_BODY_BYTES)
+        access = Access(token, store, self._clock)
+        app = web.Application(middlewares=[authorise(access, API_PREFIX)], client_max_size=MAX_API_BODY_BYTES)
         app.add_routes(public.routes())
-        self._add_admin_api(app, store, registrar, relays)
+        app.add_routes(RegisterPage(pending, config.base_domain).routes())
+        records = RecordsFile(config.dns, config.dns_records_file, builder, self._hub, self.metrics)
+        admin = self._admin_routes(store, registrar, relays, pending, records)
+        app.add_routes(admin)
         upgrades: dict[tuple[str, str], UpgradeHandler] = {
-            ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self._metrics).upgrade
+            ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self.metrics, sources).upgrade
         }
+        web_sockets = WebSocketTs2021(machine_key, api.handle, self.metrics, sources)
+        app.add_routes(web_sockets.routes())
+        app.on_shutdown.append(web_sockets.end_all)
+        app.add_routes(BootstrapDns(lambda: self._own_names(store, relays)).routes())
+        if config.admin_socket is not None:
+            self._stack.push_async_callback(await serve_local(config.admin_socket, admin, access))
         relay = self._relay(app, upgrades, store)
         stun = await self._start_stun()
         await self._listen(app, upgrades, tls, relay, stun)
@@ -133,10 +157,12 @@ class ControlServer:
         self._supervisor.add("changes", self._hub.run)
         self._supervisor.add("presence", presence.run)
         self._supervisor.add("records", store.run)
+        if config.dns_records_file is not None:
+            self._supervisor.add("extra records", records.watch)
         if tls is not None:
             self._supervisor.add("certificate", tls.watch)
         if config.health_listen is not None:
-            health = await serve_health(config.health_listen, self._reasons, self._metrics.registry)
+            health = await serve_health(config.health_listen, self._reasons, self.metrics.registry)
             self._stack.push_async_callback(health.close)
         self._ready = True
         logger.info(
@@ -148,6 +174,11 @@ class ControlServer:
             },
         )
 
+    def _own_names(self, store: Store, relays: RelayMap) -> frozenset[str]:
+        regions = relays.regions(store.snapshot).values()
+        hosts = (node.host_name for region in regions for node in region.nodes or ())
+        return frozenset(host.lower() for host in (*hosts, self._config.server_host) if host)
+
     def _tls(self) -> ReloadingContext | None:
         if self._config.tls is None:
             return None
@@ -156,35 +187,62 @@ class ControlServer:
         except TlsError as error:
             raise ConfigError(f"tls: {error}") from error
 
-    async def _open_store(self) -> Store:
-        engine = await open_engine(parse_url(self._config.database))
-        repository = Repository(engine)
+    async def _open_store(self) -> tuple[Store, MachinePrivate]:
+        file = self._config.noise_key_file
+        # Before the tables are made: a database must never be there without the key its clients know.
+        engine = await open_engine(
+            parse_url(self._config.database), before_tables=lambda empty: noise_key(file, first_start=empty)
+        )
+        machine_key = noise_key(file, first_start=False)
+        repository = Repository(engine, self.metrics.stored)
         self._stack.push_async_callback(repository.close)
         now = self._clock()
         store = self._store = Store(repository, await repository.load(now), self._hub.publish)
         async with store.writing() as writer:
-            for key in bootstrap_records(self._config.bootstrap_keys, writer.snapshot, now):
-                await writer.put_key(key)
-            # A key may cover more routes than when its nodes joined.
-            for node in list(writer.snapshot.nodes.values()):
-                bound = writer.snapshot.keys.get(node.auth_key_id or "")
-                approved = reports.approve(node.approved_routes, node.advertised_routes, bound)
-                if approved != node.approved_routes:
-                    await writer.put(dataclasses.replace(node, approved_routes=approved))
-        self._metrics.nodes.set_function(lambda: len(store.snapshot.nodes))
-        self._metrics.revision.set_function(lambda: store.snapshot.revision)
-        return store
+            try:
+                await self._take_in_configured(writer, now)
+            except UnavailableError:
+                # The server still serves everyone who is in; a restart takes the keys in.
+                logger.exception("configured keys not taken in")
+        self.metrics.nodes.set_function(lambda: len(store.snapshot.nodes))
+        self.metrics.revision.set_function(lambda: store.snapshot.revision)
+        return store, machine_key
 
-    def _add_admin_api(
-        self, app: web.Application, store: Store, registrar: Registrar, relays: RelayMap
-    ) -> None:
+    async def _take_in_configured(self, writer: Writer, now: datetime) -> None:
+        for key in bootstrap_records(self._config.bootstrap_keys, writer.snapshot, now):
+            await writer.put_key(key)
+        # A key may cover more routes than when its nodes joined.
+        for node in list(writer.snapshot.nodes.values()):
+            bound = writer.snapshot.keys.get(node.auth_key_id or "")
+            approved = reports.approve(node.approved_routes, node.advertised_routes, bound)
+            if approved != node.approved_routes:
+                await writer.put(dataclasses.replace(node, approved_routes=approved))
+
+    def _admin_routes(
+        self,
+        store: Store,
+        registrar: Registrar,
+        relays: RelayMap,
+        pending: PendingLogins,
+        records: RecordsFile,
+    ) -> list[web.RouteDef]:
         config, clock = self._config, self._clock
         nodes = NodesApi(store, self._hub, config.pools, relays, config.base_domain, clock)
         status = StatusApi(
             store, self._hub, registrar, config.pools, config.server_url, config.base_domain, clock
         )
-        for part in (nodes, KeysApi(store, clock), RelaysApi(store, relays), status):
-            app.add_routes(part.routes())
+        parts = (
+            nodes,
+            KeysApi(store, clock),
+            UsersApi(store, clock),
+            PendingApi(store, pending, registrar),
+            TokensApi(store, clock),
+            RelaysApi(store, relays),
+            SettingsApi(config.base_domain, records),
+            status,
+        )
+        found = [route for part in parts for route in part.routes()]
+        return [*found, *OpenApi(found).routes()]
 
     def _relay(
         self, app: web.Application, upgrades: dict[tuple[str, str], UpgradeHandler], store: Store
@@ -222,12 +280,15 @@ class ControlServer:
         await self._listener.start(listen.host, listen.port)
         self._stack.push_async_callback(self._listener.close)
         collector = PortsCollector(self._listener, relay, stun)
-        self._metrics.registry.register(collector)
-        self._stack.callback(self._metrics.registry.unregister, collector)
+        self.metrics.registry.register(collector)
+        self._stack.callback(self.metrics.registry.unregister, collector)
 
     async def _drain(self, store: Store, presence: Presence) -> None:
         await presence.all_offline()
-        await store.flush()
+        try:
+            await store.flush()
+        except UnavailableError:
+            logger.warning("last reports not stored")
 
     def _reasons(self) -> list[str]:
         return [] if self._ready else ["starting or stopping"]

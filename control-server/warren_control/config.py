@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
+from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
@@ -83,10 +85,17 @@ class Config:
     pools: Pools
     base_domain: str
     dns: DNSConfig
+    dns_records_file: Path | None
+    """More records, read again whenever the file changes."""
     relay: EmbeddedRelay | None
     regions: dict[int, DERPRegion]
     admin_token_file: Path | None
+    admin_socket: Path | None
     bootstrap_keys: tuple[BootstrapKey, ...]
+    trusted_proxies: tuple[Prefix, ...]
+    """Proxies whose word counts for where a client is."""
+    web_approval: bool
+    node_expiry: timedelta | None
 
     @property
     def server_host(self) -> str:
@@ -107,6 +116,8 @@ def parse(data: dict[str, Any]) -> Config:
     base_domain = _base_domain(root, server_url)
     pools = _pools(root.section("addresses"))
     relay = _relay(root.section("relay"), server_url)
+    dns, records_file = _dns(root.section("dns"), base_domain)
+    web_approval, node_expiry = _registration(root.section("registration"))
     config = Config(
         server_url=server_url,
         listen=root.listen("listen", "0.0.0.0:8443") or Listen("0.0.0.0", 8443),  # noqa: S104
@@ -117,11 +128,16 @@ def parse(data: dict[str, Any]) -> Config:
         derp_key_file=root.path("derp_key_file", "/var/lib/warren/derp.key") or Path(),
         pools=pools,
         base_domain=base_domain,
-        dns=_dns(root.section("dns"), base_domain),
+        dns=dns,
+        dns_records_file=records_file,
         relay=relay,
         regions=_regions(root, relay),
         admin_token_file=root.path("admin_token_file"),
+        admin_socket=root.path("admin_socket"),
         bootstrap_keys=tuple(_bootstrap_key(section) for section in root.sections("bootstrap_keys")),
+        trusted_proxies=_prefixes(root, "trusted_proxies"),
+        web_approval=web_approval,
+        node_expiry=node_expiry,
     )
     root.finish()
     problems.raise_if_any()
@@ -181,22 +197,43 @@ def _base_domain(root: Section, server_url: str) -> str:
 def _pools(section: Section) -> Pools:
     v4 = _prefix(section, "v4", str(CGNAT_V4))
     v6 = _prefix(section, "v6", str(ULA_V6))
+    order = section.choice("allocation", ("sequential", "random"), "sequential")
     section.finish()
-    if not isinstance(v4, IPv4Network) or not v4.subnet_of(CGNAT_V4) or v4.prefixlen > 30:
-        section.problem("v4", f"must be a range inside {CGNAT_V4} with room for nodes")
+    if v4 is None and v6 is None:
+        section.problem("v4", "one of v4 and v6 must be a range: nodes need an address")
+    if v4 is not None and not (isinstance(v4, IPv4Network) and v4.subnet_of(CGNAT_V4) and v4.prefixlen <= 30):
+        section.problem("v4", f"must be a range inside {CGNAT_V4} with room for nodes, or none")
         v4 = CGNAT_V4
-    if not isinstance(v6, IPv6Network) or not v6.subnet_of(ULA_V6) or v6.prefixlen > 126:
-        section.problem("v6", f"must be a range inside {ULA_V6} with room for nodes")
+    if v6 is not None and not (isinstance(v6, IPv6Network) and v6.subnet_of(ULA_V6) and v6.prefixlen <= 126):
+        section.problem("v6", f"must be a range inside {ULA_V6} with room for nodes, or none")
         v6 = ULA_V6
-    return Pools(v4, v6)
+    return Pools(v4, v6, secrets.randbelow if order == "random" else None)
+
+
+def _registration(section: Section) -> tuple[bool, timedelta | None]:
+    days = section.integer("node_expiry_days", 0, low=0, high=3660)
+    web_approval = section.boolean("web_approval", True)
+    section.finish()
+    return web_approval, timedelta(days=days) if days else None
 
 
 def _prefix(section: Section, name: str, default: str) -> Prefix | None:
+    text = section.text(name, default)
+    if text == "none":
+        return None
     try:
-        return routes.parse_prefix(section.text(name, default))
+        return routes.parse_prefix(text)
     except InvalidError as error:
         section.problem(name, str(error))
         return routes.parse_prefix(default)
+
+
+def _prefixes(section: Section, name: str) -> tuple[Prefix, ...]:
+    try:
+        return routes.parse_prefixes(section.texts(name))
+    except InvalidError as error:
+        section.problem(name, str(error))
+        return ()
 
 
 def _tls(root: Section) -> Tls | None:
@@ -209,7 +246,8 @@ def _tls(root: Section) -> Tls | None:
     return Tls(certificate or Path(), key or Path())
 
 
-def _dns(section: Section, base_domain: str) -> DNSConfig:
+def _dns(section: Section, base_domain: str) -> tuple[DNSConfig, Path | None]:
+    file = section.path("extra_records_file")
     magic = section.boolean("magic", True)
     resolvers = tuple(Resolver(addr=text) for text in section.texts("resolvers"))
     for resolver in resolvers:
@@ -220,15 +258,44 @@ def _dns(section: Section, base_domain: str) -> DNSConfig:
         if not names.is_domain(domain.lower().rstrip(".")):
             section.problem("search_domains", f"{domain!r} is not a domain")
     records = tuple(_record(record) for record in section.sections("extra_records"))
+    fallback = section.boolean("override_local", True)
+    split = _split(section)
     section.finish()
     # The mesh's own domain first, or the host would not find short names.
     domains = (base_domain, *(domain.rstrip(".") for domain in search))
-    return DNSConfig(
+    settings = DNSConfig(
         proxied=magic,
-        resolvers=resolvers or None,
+        # Given as the fallback, the host's own resolvers stay in charge.
+        resolvers=(resolvers or None) if fallback else None,
+        fallback_resolvers=None if fallback else (resolvers or None),
+        routes=split or None,
         domains=domains if magic else domains[1:] or None,
         extra_records=records or None,
     )
+    return settings, file
+
+
+def _split(section: Section) -> dict[str, tuple[Resolver, ...] | None]:
+    """Domains and the resolvers that alone are asked for them."""
+    given = section.raw("split")
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        section.problem("split", "must map domains to lists of resolvers")
+        return {}
+    found: dict[str, tuple[Resolver, ...] | None] = {}
+    for name, texts in given.items():
+        domain = str(name).lower().strip(".")
+        if not names.is_domain(domain):
+            section.problem("split", f"{str(name)[:64]!r} is not a domain")
+        usable = isinstance(texts, list) and all(
+            isinstance(text, str) and _is_resolver(text) for text in texts
+        )
+        if not usable:
+            section.problem(f"split.{domain}", "must be a list of addresses, ADDRESS:PORT or https:// URLs")
+            continue
+        found[domain] = tuple(Resolver(addr=text) for text in texts)
+    return found
 
 
 def _is_resolver(text: str) -> bool:
@@ -331,11 +398,7 @@ def _regions(root: Section, relay: EmbeddedRelay | None) -> dict[int, DERPRegion
 
 def _bootstrap_key(section: Section) -> BootstrapKey:
     file = section.path("secret_file", required=True)
-    approve: tuple[Prefix, ...] = ()
-    try:
-        approve = routes.parse_prefixes(section.texts("approve_routes"))
-    except InvalidError as error:
-        section.problem("approve_routes", str(error))
+    approve = _prefixes(section, "approve_routes")
     tags = section.texts("tags")
     for tag in tags:
         if not names.is_tag(tag):

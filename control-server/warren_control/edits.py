@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
 from warren_control import names, routes
 from warren_control.allocation import Pools, pinned
 from warren_control.errors import ConflictError, InvalidError
@@ -21,6 +23,8 @@ class Edit:
     tags: tuple[str, ...] | None = None
     disabled: bool | None = None
     addresses: tuple[str, ...] | None = None
+    expiry: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    """`None`: it never expires."""
 
 
 def edited(node: Node, edit: Edit, snapshot: Snapshot, pools: Pools, now: datetime) -> Node:
@@ -36,8 +40,12 @@ def edited(node: Node, edit: Edit, snapshot: Snapshot, pools: Pools, now: dateti
         node = dataclasses.replace(node, tags=_tags(edit.tags))
     if edit.disabled is not None:
         node = dataclasses.replace(node, disabled=edit.disabled)
+    if edit.expiry is not msgspec.UNSET:
+        if edit.expiry is not None and edit.expiry.tzinfo is None:
+            raise InvalidError("expiry must say its time zone, such as 2027-01-31T12:00:00Z")
+        node = dataclasses.replace(node, expiry=edit.expiry, expiry_disabled=edit.expiry is None)
     if edit.addresses is not None:
-        used = snapshot.used_addresses(now) - {node.v4, node.v6}
+        used = snapshot.used_addresses(now) - set(node.addresses)
         v4, v6 = pinned(edit.addresses, pools, used)
         node = dataclasses.replace(node, v4=v4 or node.v4, v6=v6 or node.v6)
     return node

@@ -5,7 +5,8 @@ ControlError
 ├── NotFoundError        the record named does not exist
 ├── ConflictError        the request contradicts the state (a name or an address is taken)
 ├── InvalidError         a value given by a person or a node is not acceptable
-└── PoolExhaustedError   no address is left to give away
+├── PoolExhaustedError   no address is left to give away
+└── UnavailableError     records cannot be stored at the moment; nothing was changed
 """
 
 from __future__ import annotations
@@ -37,3 +38,7 @@ class InvalidError(ControlError):
 
 class PoolExhaustedError(ControlError):
     """Every address of a pool is in use."""
+
+
+class UnavailableError(ControlError):
+    """The database does not take records now: it is full, locked or away."""

@@ -13,6 +13,17 @@ from typing import Final
 from warren_control.changes import NOTHING, Change, merge
 
 GATHER_SECONDS: Final = 0.025
+# While changes do not end, as when everybody joins, each receiver is given this long: the work of telling all
+# stays below what the machine can do, and one message carries more news.
+_GATHER_SECONDS_EACH: Final = 0.00025
+_UNCEASING_SECONDS: Final = 0.5
+
+
+def gather_seconds(receivers: int, since_last: float) -> float:
+    """How long to wait for more news before all are told; the first news after a quiet time hardly waits."""
+    if since_last > _UNCEASING_SECONDS:
+        return GATHER_SECONDS
+    return max(GATHER_SECONDS, receivers * _GATHER_SECONDS_EACH)
 
 
 class MapStream:
@@ -99,9 +110,12 @@ class Hub:
 
     async def run(self) -> None:
         """Hands gathered changes out for as long as it runs."""
+        loop = asyncio.get_running_loop()
+        told = loop.time() - _UNCEASING_SECONDS
         while True:
             await self._has_gathered.wait()
-            await asyncio.sleep(GATHER_SECONDS)
+            await asyncio.sleep(gather_seconds(len(self._streams), loop.time() - told))
+            told = loop.time()
             self._has_gathered.clear()
             change, self._gathered = self._gathered, NOTHING
             for stream in self._streams.values():

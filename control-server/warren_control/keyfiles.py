@@ -40,6 +40,19 @@ def relay_key(file: Path) -> NodePrivate:
     return key
 
 
+def restore_key(file: Path, text: bytes, what: str) -> None:
+    """Puts a key of a backup in its place; another key that is there already stays (`ConfigError`)."""
+    try:
+        key = MachinePrivate.parse(text.decode("ascii").strip())
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what}: the backup does not hold a private key") from error
+    if file.exists():
+        if MachinePrivate.parse(_checked(file)).raw != key.raw:
+            raise ConfigError(f"{what}: {file} holds another key; move it away before you restore")
+        return
+    _write(file, key.to_text())
+
+
 def read_secret(file: Path, what: str, *, least: int) -> str:
     """A secret text from a file."""
     try:

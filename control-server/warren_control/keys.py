@@ -10,7 +10,7 @@ from typing import Final
 
 from warren_control.config import BootstrapKey
 from warren_control.keyfiles import read_secret
-from warren_control.model import AuthKey, Snapshot
+from warren_control.model import MEMBERS_USER_ID, AuthKey, Snapshot
 from warren_control.registration import secret_hash
 from warren_control.routes import Prefix
 
@@ -26,6 +26,7 @@ def new_key(
     expiry: datetime | None,
     tags: tuple[str, ...],
     approve_routes: tuple[Prefix, ...],
+    owner: int = MEMBERS_USER_ID,
 ) -> tuple[AuthKey, str]:
     """A key's record and its text, which is shown once and not kept."""
     key_id = secrets.token_hex(6)
@@ -34,6 +35,7 @@ def new_key(
         id=key_id,
         secret_hash=secret_hash(text),
         created=now,
+        owner=owner,
         reusable=reusable,
         ephemeral=ephemeral,
         expiry=expiry,

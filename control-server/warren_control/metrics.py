@@ -24,6 +24,9 @@ class Registration(Enum):
     EXPIRY = "expiry"
     EXPIRED = "expired"
     LOGOUT = "logout"
+    PENDING = "pending"
+    LIMITED = "limited"
+    UNAVAILABLE = "unavailable"
     REFUSED = "refused"
 
 
@@ -136,12 +139,32 @@ class ControlMetrics:
             ["reason"],
             registry=registry,
         )
+        self.record_file_failures = Counter(
+            "warren_control_dns_records_file_failures_total",
+            "Times the file of extra DNS records could not be used.",
+            registry=registry,
+        )
+        self.database_seconds = Histogram(
+            "warren_control_database_seconds", "Time to store records.", registry=registry
+        )
+        self.database_failing = Gauge(
+            "warren_control_database_failing",
+            "1 while records cannot be stored: the server answers and changes nothing.",
+            registry=registry,
+        )
         self.task_failures = Counter(
             "warren_control_task_failures_total", "Failures of inner tasks.", ["task"], registry=registry
         )
+        # Sums and counts appear with their first value otherwise, and alarms watch from the start.
+        self.database_failing.set(0)
         for result in Registration:
             self.registrations.labels(result.value)
         for kind in MapMessage:
             self.maps.labels(kind.value)
         for reason in ConnectionEnd:
             self.ends.labels(reason.value)
+
+    def stored(self, seconds: float, succeeded: bool) -> None:
+        """A write to the database ended."""
+        self.database_seconds.observe(seconds)
+        self.database_failing.set(0 if succeeded else 1)

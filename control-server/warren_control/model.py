@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 from typing import Final
@@ -15,7 +16,7 @@ from warren_control.routes import Prefix
 from warren_wire.control.messages import DERPRegion, Hostinfo, NetInfo
 from warren_wire.keys import DiscoPublic, MachinePublic, NodePublic
 
-# The one owner of every machine that joined without tags.
+# The owner of whatever names no other.
 MEMBERS_USER_ID: Final = 1
 # The owner stock clients expect for tagged machines.
 TAGGED_USER_ID: Final = 2147455555
@@ -26,17 +27,30 @@ REMOVED_KEPT: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
+class User:
+    """A person who owns machines. Only local ones so far: an outside login will find or make one of these."""
+
+    id: int
+    name: str
+    """What they log in as; unique, lower case."""
+    display_name: str
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
-    """One machine of the mesh."""
+    """One machine of the mesh, or one user's part in it: a machine has a node for each of its users."""
 
     id: int
     machine_key: MachinePublic
     node_key: NodePublic
     name: str
     """DNS label, unique in the mesh."""
-    v4: IPv4Address
-    v6: IPv6Address
+    v4: IPv4Address | None
+    v6: IPv6Address | None
+    """At least one of the two."""
     created: datetime
+    owner: int = MEMBERS_USER_ID
     disco_key: DiscoPublic | None = None
     hostinfo: Hostinfo = field(default_factory=Hostinfo)
     net_info: NetInfo | None = None
@@ -53,6 +67,8 @@ class Node:
     """A person chose the name: the machine's own host name no longer changes it."""
     ephemeral: bool = False
     disabled: bool = False
+    expiry_disabled: bool = False
+    """It need not log in again, whatever the mesh's rule says."""
     online: bool = False
     last_seen: datetime | None = None
     reported: bool = False
@@ -64,13 +80,19 @@ class Node:
         return f"n{self.id}"
 
     @property
+    def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Its own addresses, IPv4 first."""
+        return tuple(address for address in (self.v4, self.v6) if address is not None)
+
+    @property
     def home_region(self) -> int:
         """The relay region where it listens; 0 when unknown."""
         return (self.net_info.preferred_derp or 0) if self.net_info is not None else 0
 
     @property
     def user_id(self) -> int:
-        return TAGGED_USER_ID if self.tags else MEMBERS_USER_ID
+        """Whom clients are shown as its owner."""
+        return TAGGED_USER_ID if self.tags else self.owner
 
     @property
     def effective_routes(self) -> tuple[Prefix, ...]:
@@ -87,6 +109,7 @@ class AuthKey:
     id: str
     secret_hash: str
     created: datetime
+    owner: int = MEMBERS_USER_ID
     reusable: bool = False
     ephemeral: bool = False
     expiry: datetime | None = None
@@ -95,6 +118,29 @@ class AuthKey:
     used_at: datetime | None = None
     bootstrap: bool = False
     """Given by the configuration, not made through the API."""
+
+
+MEMBERS: Final = User(MEMBERS_USER_ID, "members", "Members", datetime.fromtimestamp(0, UTC))
+
+
+class Scope(enum.Enum):
+    """What a token of the admin API opens."""
+
+    ADMIN = "admin"
+    READ_ONLY = "read-only"
+    JOIN_ONLY = "join-only"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """A token of the admin API; only the hash of its text is kept."""
+
+    id: str
+    secret_hash: str
+    name: str
+    scope: Scope
+    created: datetime
+    expiry: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +161,19 @@ class Snapshot:
 
     revision: int = 0
     next_node_id: int = 1
+    next_user_id: int = MEMBERS_USER_ID + 1
+    users: Mapping[int, User] = field(default_factory=lambda: MappingProxyType({MEMBERS_USER_ID: MEMBERS}))
     nodes: Mapping[int, Node] = field(default_factory=lambda: MappingProxyType({}))
     by_node_key: Mapping[NodePublic, int] = field(default_factory=lambda: MappingProxyType({}))
-    by_machine_key: Mapping[MachinePublic, int] = field(default_factory=lambda: MappingProxyType({}))
+    by_machine_key: Mapping[tuple[MachinePublic, int], int] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
     by_name: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     removed: Mapping[NodePublic, Node] = field(default_factory=lambda: MappingProxyType({}))
     """Deleted nodes by key: what still polls with one is told that it is logged out."""
     keys: Mapping[str, AuthKey] = field(default_factory=lambda: MappingProxyType({}))
     by_secret_hash: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    tokens: Mapping[str, ApiToken] = field(default_factory=lambda: MappingProxyType({}))
     regions: Mapping[int, DERPRegion] = field(default_factory=lambda: MappingProxyType({}))
     """Relay regions added through the API."""
     primaries: Mapping[Prefix, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -132,9 +183,12 @@ class Snapshot:
         found = self.by_node_key.get(key)
         return None if found is None else self.nodes[found]
 
-    def node_by_machine(self, key: MachinePublic) -> Node | None:
-        found = self.by_machine_key.get(key)
+    def node_by_machine(self, key: MachinePublic, owner: int) -> Node | None:
+        found = self.by_machine_key.get((key, owner))
         return None if found is None else self.nodes[found]
+
+    def user_by_name(self, name: str) -> User | None:
+        return next((user for user in self.users.values() if user.name == name), None)
 
     def key_by_hash(self, secret_hash: str) -> AuthKey | None:
         found = self.by_secret_hash.get(secret_hash)
@@ -156,8 +210,7 @@ class Snapshot:
         used: set[IPv4Address | IPv6Address] = set()
         for node in (*self.nodes.values(), *self.removed.values()):
             if node.deleted_at is None or now - node.deleted_at < ADDRESS_REST:
-                used.add(node.v4)
-                used.add(node.v6)
+                used.update(node.addresses)
         return used
 
     def names(self, without: int = 0) -> NamesOfOthers:
@@ -190,11 +243,11 @@ def with_nodes(
         if old is not None:
             by_name.pop(old.name, None)
             by_node_key.pop(old.node_key, None)
-            by_machine.pop(old.machine_key, None)
+            by_machine.pop((old.machine_key, old.owner), None)
     for node in put:
         nodes[node.id] = node
         by_node_key[node.node_key] = node.id
-        by_machine[node.machine_key] = node.id
+        by_machine[(node.machine_key, node.owner)] = node.id
         by_name[node.name] = node.id
         removed.pop(node.node_key, None)
     for node in drop:
@@ -220,6 +273,23 @@ def with_nodes(
         primaries=MappingProxyType(dict(elected)) if moved else before,
     )
     return following, frozenset(moved)
+
+
+def with_users(snapshot: Snapshot, users: Mapping[int, User]) -> Snapshot:
+    """The snapshot with another set of users; ids are never given again."""
+    return dataclasses.replace(
+        snapshot,
+        revision=snapshot.revision + 1,
+        next_user_id=max(snapshot.next_user_id, *(user + 1 for user in users), 1),
+        users=MappingProxyType(dict(users)),
+    )
+
+
+def with_tokens(snapshot: Snapshot, tokens: Mapping[str, ApiToken]) -> Snapshot:
+    """The snapshot with another set of API tokens."""
+    return dataclasses.replace(
+        snapshot, revision=snapshot.revision + 1, tokens=MappingProxyType(dict(tokens))
+    )
 
 
 def with_key(snapshot: Snapshot, key: AuthKey) -> Snapshot:

@@ -15,18 +15,16 @@ import msgspec
 
 from warren_control.changes import Change, Patch
 from warren_control.hosts import shown_hostinfo
-from warren_control.model import MEMBERS_USER_ID, TAGGED_USER_ID, Node, Snapshot
+from warren_control.model import TAGGED_USER_ID, Node, Snapshot
 from warren_control.relaymap import RelayMap
 from warren_control.routes import Prefix
 from warren_wire.control import messages
 from warren_wire.control.messages import PreparedMapResponse, prepare
 
 ALL_PORTS: Final = messages.PortRange(first=0, last=0xFFFF)
-MEMBERS: Final = messages.UserProfile(id=MEMBERS_USER_ID, login_name="members", display_name="Members")
 TAGGED: Final = messages.UserProfile(
     id=TAGGED_USER_ID, login_name="tagged-devices", display_name="Tagged Devices"
 )
-PROFILES: Final = (prepare(MEMBERS), prepare(TAGGED))
 NO_SSH: Final = prepare(messages.SSHPolicy(rules=()))
 # Keeps stock clients from uploading their logs to their vendor.
 DEBUG: Final = prepare(messages.Debug(disable_log_tail=True))
@@ -42,8 +40,28 @@ class MapSettings:
     relays: RelayMap
 
 
-def profile_of(node: Node) -> messages.UserProfile:
-    return TAGGED if node.tags else MEMBERS
+def profile_of(snapshot: Snapshot, node: Node) -> messages.UserProfile:
+    """Whom clients show as the owner."""
+    user = snapshot.users.get(node.owner)
+    if node.tags:
+        return TAGGED
+    if user is None:
+        return messages.UserProfile(id=node.owner, login_name="unknown", display_name="Unknown")
+    return messages.UserProfile(id=user.id, login_name=user.name, display_name=user.display_name)
+
+
+def _has_new_owner(snapshot: Snapshot, changed: Iterable[Node]) -> bool:
+    """Whether one of these owners owns nothing else, and so may be new to everybody."""
+    changed = tuple(changed)
+    numbers = {node.id for node in changed}
+    known = {node.user_id for node in snapshot.nodes.values() if node.id not in numbers}
+    return any(node.user_id not in known for node in changed)
+
+
+def _profiles(snapshot: Snapshot, nodes: Iterable[Node]) -> tuple[msgspec.Raw, ...]:
+    """A profile for each owner: stock clients answer no `whois` for a node whose owner they were not told."""
+    owners = {node.user_id: node for node in nodes}
+    return tuple(prepare(profile_of(snapshot, node)) for _, node in sorted(owners.items()))
 
 
 class NetmapBuilder:
@@ -55,6 +73,11 @@ class NetmapBuilder:
         self._deltas: dict[tuple[object, ...], bytes] = {}
         self._deltas_of: Snapshot | None = None
         self._dns = prepare(settings.dns)
+
+    def set_dns(self, dns: messages.DNSConfig) -> None:
+        """Other DNS settings from now on; whoever is connected must be told."""
+        self._dns = prepare(dns)
+        self._deltas.clear()
 
     def forget(self, nodes: Iterable[int]) -> None:
         """Deleted nodes need no place."""
@@ -74,7 +97,7 @@ class NetmapBuilder:
                 domain=self._settings.base_domain,
                 collect_services=False,
                 packet_filters={"base": prepare(packet_filter(snapshot, viewer))},
-                user_profiles=PROFILES,
+                user_profiles=_profiles(snapshot, (*visible, viewer)),
                 ssh_policy=NO_SSH,
                 control_time=now,
                 debug=DEBUG,
@@ -99,12 +122,14 @@ class NetmapBuilder:
 
     def _delta(self, snapshot: Snapshot, viewer: Node, change: Change, now: datetime) -> bytes | None:
         changed, removed = [], []
+        shown: list[Node] = []
         for number in sorted(change.nodes - {viewer.id}):
             node = snapshot.nodes.get(number)
             if node is None or node.disabled:
                 removed.append(number)
             else:
                 changed.append(self._peer(snapshot, node, now))
+                shown.append(node)
         patches = [
             patch
             for number, fields in sorted(change.patches.items())
@@ -112,6 +137,8 @@ class NetmapBuilder:
             for patch in self._patches(snapshot, node, fields)
         ]
         about_viewer = viewer.id in change.selves
+        if about_viewer:
+            shown.append(viewer)
         if not (changed or removed or patches or about_viewer or change.derp_map or change.dns):
             return None
         return messages.encode(
@@ -123,6 +150,9 @@ class NetmapBuilder:
                 peers_changed_patch=tuple(prepare(patch) for patch in patches) or None,
                 derp_map=self._settings.relays.prepared(snapshot) if change.derp_map else None,
                 dns_config=self._dns if change.dns else None,
+                user_profiles=_profiles(snapshot, shown) or None,
+                # Stock clients show a new owner in `status` only once something made them start afresh.
+                domain=self._settings.base_domain if _has_new_owner(snapshot, shown) else "",
             )
         )
 
@@ -225,7 +255,7 @@ class NetmapBuilder:
 
 def addresses(node: Node) -> tuple[str, ...]:
     """Its own addresses as prefixes, IPv4 first."""
-    return (f"{node.v4}/32", f"{node.v6}/128")
+    return tuple(f"{address}/{address.max_prefixlen}" for address in node.addresses)
 
 
 def packet_filter(snapshot: Snapshot, node: Node) -> tuple[messages.FilterRule, ...]:
@@ -236,7 +266,7 @@ def packet_filter(snapshot: Snapshot, node: Node) -> tuple[messages.FilterRule, 
     """
     if node.disabled:
         return ()
-    destinations = (str(node.v4), str(node.v6), *_texts(node.effective_routes))
+    destinations = (*_texts(node.addresses), *_texts(node.effective_routes))
     ports = tuple(messages.NetPortRange(ip=text, ports=ALL_PORTS) for text in destinations)
     return (messages.FilterRule(src_ips=("*",), dst_ports=ports),)
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from warren_control.changes import Change, whole_and_self
+from warren_control.errors import UnavailableError
 from warren_control.hub import Hub
 from warren_control.model import Node
 from warren_control.store import Store
@@ -67,7 +68,11 @@ class Presence:
             async with self._store.writing() as writer:
                 current = writer.snapshot.nodes.get(idle.id)
                 if current is not None and not self._hub.is_connected(idle.id):
-                    await writer.remove(current, now)
+                    try:
+                        await writer.remove(current, now)
+                    except UnavailableError:
+                        # It stays, and is looked at again in a second.
+                        break
                     logger.info("ephemeral node removed", extra={"node": current.name})
 
     async def all_offline(self) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Final
 
-from warren_control.model import AuthKey, Node, Snapshot
+from warren_control.model import MEMBERS_USER_ID, AuthKey, Node, Snapshot
 from warren_wire.control.messages import RegisterRequest
 from warren_wire.keys import MachinePublic
 
@@ -31,6 +31,7 @@ class Refusal(Enum):
     VERSION = "this client is too old: Tailscale 1.80 or newer is needed"
     NODE_KEY = "the node key is missing or zero"
     FOREIGN_NODE_KEY = "the node key belongs to another machine"
+    FOREIGN_USER = "this machine is logged in as another user: log out first, then join with the key"
     DISABLED = "this machine is disabled by an administrator"
     NO_KEY = HOW_TO_GET_A_KEY
     UNKNOWN_KEY = "invalid pre-auth key"
@@ -79,14 +80,33 @@ class NewNodeKeyWanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
-    """Create the node, or renew the machine's node in place."""
+class ApprovalWanted:
+    """It brings no key: a person must let it in."""
 
-    key: AuthKey
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What whoever lets a machine in gives it: a key's properties, or an administrator's decision."""
+
+    owner: int = MEMBERS_USER_ID
+    tags: tuple[str, ...] = ()
+    ephemeral: bool = False
+    key: AuthKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Create the node, or renew the node of this machine and owner in place."""
+
+    grant: Grant
     existing: Node | None
 
 
-Outcome = Refused | LoggedOut | ExpiryShortened | Unchanged | NewNodeKeyWanted | Admitted
+Outcome = Refused | LoggedOut | ExpiryShortened | Unchanged | NewNodeKeyWanted | ApprovalWanted | Admitted
+
+
+def grant_of(key: AuthKey) -> Grant:
+    return Grant(key.owner, key.tags, key.ephemeral, key)
 
 
 def secret_hash(text: str) -> str:
@@ -114,8 +134,8 @@ def decide(request: RegisterRequest, machine: MachinePublic, snapshot: Snapshot,
     if node is not None and not node.expired(now):
         return _decide_live(request, node, expiry, snapshot, now)
     if not _auth_key(request):
-        return Refused(Refusal.NO_KEY) if node is None else NewNodeKeyWanted(node)
-    return _decide_key(_auth_key(request), node or snapshot.node_by_machine(machine), snapshot, now)
+        return ApprovalWanted() if node is None else NewNodeKeyWanted(node)
+    return _decide_key(_auth_key(request), node, machine, snapshot, now)
 
 
 def _decide_live(
@@ -128,12 +148,16 @@ def _decide_live(
             return Refused(Refusal.LATER_EXPIRY)
         return ExpiryShortened(node, expiry)
     key = snapshot.key_by_hash(secret_hash(_auth_key(request))) if _auth_key(request) else None
+    if key is not None and key.owner != node.owner and _usable(key, now):
+        return Refused(Refusal.FOREIGN_USER)
     if key is not None and key.reusable and key.id != node.auth_key_id and not _key_expired(key, now):
         return Unchanged(node, rebind=key)
     return Unchanged(node)
 
 
-def _decide_key(text: str, existing: Node | None, snapshot: Snapshot, now: datetime) -> Outcome:
+def _decide_key(
+    text: str, node: Node | None, machine: MachinePublic, snapshot: Snapshot, now: datetime
+) -> Outcome:
     key = snapshot.key_by_hash(secret_hash(text))
     if key is None:
         return Refused(Refusal.UNKNOWN_KEY)
@@ -141,9 +165,17 @@ def _decide_key(text: str, existing: Node | None, snapshot: Snapshot, now: datet
         return Refused(Refusal.EXPIRED_KEY)
     if key.used_at is not None and not key.reusable:
         return Refused(Refusal.USED_KEY)
+    if node is not None and node.owner != key.owner:
+        # Two nodes cannot share a node key: the new owner's gets one of its own, and the key is not used yet.
+        return NewNodeKeyWanted(node)
+    existing = node or snapshot.node_by_machine(machine, key.owner)
     if existing is not None and existing.disabled:
         return Refused(Refusal.DISABLED)
-    return Admitted(key, existing)
+    return Admitted(grant_of(key), existing)
+
+
+def _usable(key: AuthKey, now: datetime) -> bool:
+    return not _key_expired(key, now) and (key.reusable or key.used_at is None)
 
 
 def _auth_key(request: RegisterRequest) -> str:

@@ -19,7 +19,8 @@ from warren_control import model
 from warren_control.changes import NOTHING, Change, merge, whole_and_self
 from warren_control.db.repository import Write
 from warren_control.differences import difference
-from warren_control.model import AuthKey, Node, Snapshot
+from warren_control.errors import UnavailableError
+from warren_control.model import ApiToken, AuthKey, Node, Snapshot, User
 from warren_wire.control.messages import DERPRegion
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,35 @@ class Writer:
         await self._store.records.write(Write(dropped_keys=(key_id,)))
         self._store.swap(model.without_key(self.snapshot, key_id), NOTHING)
 
+    async def put_user(self, user: User) -> None:
+        """Adds or renames a user; the machines of one who is renamed are shown anew."""
+        before = self.snapshot
+        after = model.with_users(before, {**before.users, user.id: user})
+        await self._store.records.write(Write(users=(user,), next_user_id=after.next_user_id))
+        owned = [node.id for node in before.nodes.values() if node.owner == user.id]
+        self._store.swap(after, whole_and_self(*owned))
+
+    async def remove_user(self, user: User) -> None:
+        """Removes a user and that user's own keys."""
+        before = self.snapshot
+        users = {number: known for number, known in before.users.items() if number != user.id}
+        own = [key.id for key in before.keys.values() if key.owner == user.id]
+        await self._store.records.write(Write(dropped_users=(user.id,), dropped_keys=own))
+        after = model.with_users(before, users)
+        for key_id in own:
+            after = model.without_key(after, key_id)
+        self._store.swap(after, NOTHING)
+
+    async def put_token(self, token: ApiToken) -> None:
+        await self._store.records.write(Write(tokens=(token,)))
+        tokens = {**self.snapshot.tokens, token.id: token}
+        self._store.swap(model.with_tokens(self.snapshot, tokens), NOTHING)
+
+    async def remove_token(self, token_id: str) -> None:
+        await self._store.records.write(Write(dropped_tokens=(token_id,)))
+        tokens = {known: token for known, token in self.snapshot.tokens.items() if known != token_id}
+        self._store.swap(model.with_tokens(self.snapshot, tokens), NOTHING)
+
     async def put_regions(self, regions: Mapping[int, DERPRegion]) -> None:
         await self._store.records.write(Write(regions=regions))
         self._store.swap(model.with_regions(self.snapshot, regions), Change(derp_map=True))
@@ -142,7 +172,11 @@ class Store:
         while True:
             await self._has_dirty.wait()
             await asyncio.sleep(FLUSH_SECONDS)
-            await self.flush()
+            try:
+                await self.flush()
+            except UnavailableError:
+                # What is to be stored stays marked, and is tried again after the same pause.
+                continue
 
     async def flush(self) -> None:
         """Stores what was reported since the last time."""

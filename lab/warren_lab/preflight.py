@@ -41,12 +41,15 @@ NETWORK_PROGRAMS: Final = {
 CLUSTER_PROGRAMS: Final = {"runc": "runc", "busybox": "busybox-static"}
 IMAGE_PROGRAMS: Final = {"mmdebstrap": "mmdebstrap", "buildah": "buildah"}
 BENCH_PROGRAMS: Final = {"iperf3": "iperf3"}
+# Its server lies outside PATH; the package brings `pg_config`'s folder and the program that names it.
+DATABASE_PROGRAMS: Final = {"pg_lsclusters": "postgresql"}
 
 NEEDS: Final = {
     "network": NETWORK_PROGRAMS,
     "cluster": CLUSTER_PROGRAMS,
     "images": IMAGE_PROGRAMS,
     "bench": BENCH_PROGRAMS,
+    "database": DATABASE_PROGRAMS,
 }
 """What callers name: ``check({"network", "cluster"})``."""
 

@@ -93,9 +93,13 @@ class ControlClient:
             host=f"127.0.0.1:{self.port}",
         )
         self._connected = False
-        self._writer.write(self._session.data_to_send())
+        self._writer.write(self.upgrade())
         self._task = asyncio.create_task(self._receive(), name=f"client {self.identity.hostname}")
         await self.until(lambda: self._connected or self.disconnected)
+
+    def upgrade(self) -> bytes:
+        """The bytes that ask for the upgrade."""
+        return self._session.data_to_send()
 
     async def close(self) -> None:
         """Breaks the connection, as a lost network would."""
@@ -108,16 +112,23 @@ class ControlClient:
         """Bytes that are no record."""
         self._writer.write(data)
 
+    async def send_register(self, auth_key: str = "", **fields: Any) -> Answer:
+        """The answer to a register request, whatever its status."""
+        return await self.call("POST", "/machine/register", self._register_body(auth_key, fields))
+
     async def register(self, auth_key: str = "", **fields: Any) -> RegisterResponse:
+        answer = await self.send_register(auth_key, **fields)
+        assert answer.status == 200, bytes(answer.body)
+        return decode(RegisterResponse, bytes(answer.body))
+
+    def _register_body(self, auth_key: str, fields: dict[str, Any]) -> bytes:
         values: dict[str, Any] = {
             "version": VERSION,
             "node_key": self.identity.node.public,
             "hostinfo": Hostinfo(hostname=self.identity.hostname, os="linux"),
             "auth": RegisterAuth(auth_key=auth_key) if auth_key else None,
         }
-        answer = await self.call("POST", "/machine/register", encode(RegisterRequest(**values | fields)))
-        assert answer.status == 200, bytes(answer.body)
-        return decode(RegisterResponse, bytes(answer.body))
+        return encode(RegisterRequest(**values | fields))
 
     def map_request(self, **fields: Any) -> MapRequest:
         values: dict[str, Any] = {
@@ -161,7 +172,7 @@ class ControlClient:
         await self.until(lambda: answer.ended or self.disconnected)
         return answer
 
-    async def until(self, condition: Callable[[], bool], within: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], object], within: float = 20.0) -> None:
         """Waits for something to be true after what was received."""
         async with asyncio.timeout(within):
             while not condition():

@@ -11,6 +11,8 @@ import msgspec
 from aiohttp import web
 
 from warren_control.allocation import Pools
+from warren_control.api import audit, lists
+from warren_control.api.access import Need, operation
 from warren_control.api.problems import body_of, json_response
 from warren_control.edits import Edit, edited
 from warren_control.errors import NotFoundError
@@ -29,6 +31,11 @@ class NodePatch(msgspec.Struct, forbid_unknown_fields=True):
     tags: tuple[str, ...] | None = None
     disabled: bool | None = None
     addresses: tuple[str, ...] | None = None
+    expiry: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    """When it must log in again; null: it need not, now and after later logins."""
+
+
+FILTERS = ("name", "user", "tag", "online", "limit", "after")
 
 
 class NodesApi:
@@ -59,42 +66,68 @@ class NodesApi:
             web.post("/api/v1/nodes/{id}/expire", self.expire),
         ]
 
+    @operation(Need.READ, query=FILTERS)
     async def list(self, request: web.Request) -> web.Response:
+        """List nodes by id; with `limit`, `next` is what to give as `after` for the following page."""
+        lists.known(request, FILTERS)
         snapshot = self._store.snapshot
-        nodes = [self._shown(snapshot, snapshot.nodes[number]) for number in sorted(snapshot.nodes)]
-        return json_response({"revision": snapshot.revision, "nodes": nodes})
+        found = _filtered(snapshot, request)
+        limit = lists.number(request, "limit", len(found), low=1, high=lists.MAX_LIMIT)
+        document: dict[str, Any] = {
+            "revision": snapshot.revision,
+            "nodes": [self._shown(snapshot, node) for node in found[:limit]],
+        }
+        if len(found) > limit:
+            document["next"] = found[limit - 1].id
+        return json_response(document)
 
+    @operation(Need.READ)
     async def get(self, request: web.Request) -> web.Response:
+        """Show a node."""
         snapshot = self._store.snapshot
         return json_response(self._shown(snapshot, _wanted(snapshot, request)))
 
+    @operation(Need.WRITE, body=NodePatch)
     async def patch(self, request: web.Request) -> web.Response:
+        """Change a node; fields that are not given stay."""
         wish = await body_of(request, NodePatch)
-        edit = Edit(wish.name, wish.approved_routes, wish.tags, wish.disabled, wish.addresses)
+        edit = Edit(wish.name, wish.approved_routes, wish.tags, wish.disabled, wish.addresses, wish.expiry)
         async with self._store.writing() as writer:
             node = _wanted(writer.snapshot, request)
             changed = edited(node, edit, writer.snapshot, self._pools, self._clock())
             if changed != node:
                 await writer.put(changed)
+        self._audit(request, node, changed)
         if changed.disabled != node.disabled:
             # Its view changes as a whole, so it starts a new one.
             self._hub.end(node.id)
         return json_response(self._shown(self._store.snapshot, changed))
 
+    @operation(Need.WRITE, status=204)
     async def delete(self, request: web.Request) -> web.Response:
+        """Remove a node from the mesh; its machine is logged out."""
         async with self._store.writing() as writer:
             node = _wanted(writer.snapshot, request)
             await writer.remove(node, self._clock())
+        self._audit(request, node, None)
         return web.Response(status=204)
 
+    @operation(Need.WRITE)
     async def expire(self, request: web.Request) -> web.Response:
+        """Log a node out now; its record stays."""
         now = self._clock()
         async with self._store.writing() as writer:
             node = _wanted(writer.snapshot, request)
             if not node.expired(now):
-                node = dataclasses.replace(node, expiry=now)
+                before, node = node, dataclasses.replace(node, expiry=now)
                 await writer.put(node)
+                self._audit(request, before, node)
         return json_response(self._shown(self._store.snapshot, node))
+
+    def _audit(self, request: web.Request, before: Node, after: Node | None) -> None:
+        snapshot = self._store.snapshot
+        new = self._shown(snapshot, after) if after is not None else None
+        audit.changed(request, f"node {before.id} {before.name}", self._shown(snapshot, before), new)
 
     def _shown(self, snapshot: Snapshot, node: Node) -> dict[str, Any]:
         region = self._relays.regions(snapshot).get(node.home_region)
@@ -103,7 +136,7 @@ class NodesApi:
             "id": node.id,
             "name": node.name,
             "fqdn": f"{node.name}.{self._base_domain}",
-            "addresses": [str(node.v4), str(node.v6)],
+            "addresses": [str(address) for address in node.addresses],
             "machine_key": str(node.machine_key),
             "node_key": str(node.node_key),
             "disco_key": str(node.disco_key) if node.disco_key is not None else None,
@@ -116,14 +149,30 @@ class NodesApi:
             "last_seen": node.last_seen,
             "created": node.created,
             "expiry": node.expiry,
+            "expiry_disabled": node.expiry_disabled,
             "tags": list(node.tags),
             "advertised_routes": [str(route) for route in node.advertised_routes],
             "approved_routes": [str(route) for route in node.approved_routes],
             "primary_routes": [str(route) for route in snapshot.primary_routes(node)],
-            "user": profile_of(node).login_name,
+            "user": profile_of(snapshot, node).login_name,
             "ephemeral": node.ephemeral,
             "disabled": node.disabled,
         }
+
+
+def _filtered(snapshot: Snapshot, request: web.Request) -> list[Node]:
+    after = lists.number(request, "after", 0, low=0, high=2**53)
+    online = lists.flag(request, "online")
+    query = request.query
+    return [
+        node
+        for number, node in sorted(snapshot.nodes.items())
+        if number > after
+        and query.get("name", node.name) == node.name
+        and ("user" not in query or profile_of(snapshot, node).login_name == query["user"])
+        and ("tag" not in query or query["tag"] in node.tags)
+        and online in (None, node.online)
+    ]
 
 
 def _wanted(snapshot: Snapshot, request: web.Request) -> Node:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -11,9 +11,19 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from warren_control.errors import ConflictError, InvalidError, NotFoundError, PoolExhaustedError
+from warren_control.api.access import Access, Actor, operation_of
+from warren_control.errors import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    PoolExhaustedError,
+    UnavailableError,
+)
 
 logger = logging.getLogger(__name__)
+
+# Each request is a task of its own, and so has its own value.
+ACTOR: ContextVar[Actor | None] = ContextVar("actor", default=None)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -29,18 +39,27 @@ def problem(status: int, detail: str) -> web.Response:
     return response
 
 
-def authorise(token: str | None, prefix: str) -> Middleware:
-    """Middleware that asks for the token below `prefix` and turns errors into problem documents."""
+def authorise(access: Access, prefix: str, local: Actor | None = None) -> Middleware:
+    """Middleware that asks for a token below `prefix` and turns errors into problem documents.
+
+    With `local` everyone who can connect is that actor: the rights of a socket's file decide.
+    """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not request.path.startswith(prefix):
             return await handler(request)
-        if token is None:
-            return problem(403, "the admin API is off: set admin_token_file")
-        given = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        actor = local
+        if actor is None:
+            if access.off:
+                return problem(403, "the admin API is off: set admin_token_file")
+            actor = access.actor(request.headers.get("Authorization", ""))
+        if actor is None:
             return problem(401, "a bearer token is needed")
+        need = operation_of(request.match_info.handler).need
+        if request.match_info.http_exception is None and not actor.may(need):
+            return problem(403, f"a token of scope {actor.scope.value} may not do that")
+        ACTOR.set(actor)
         try:
             return await handler(request)
         except NotFoundError as error:
@@ -49,6 +68,8 @@ def authorise(token: str | None, prefix: str) -> Middleware:
             return problem(409, str(error))
         except InvalidError as error:
             return problem(422, str(error))
+        except UnavailableError as error:
+            return problem(503, str(error))
         except web.HTTPException as error:
             return problem(error.status, error.reason) if error.status >= 400 else error
 

@@ -43,8 +43,7 @@ class PublicApi:
             web.post("/verify", self.verify),
             web.get("/health", self.health),
             web.get("/version", self.version),
-            web.post("/ts2021", self.not_upgraded),
-            web.get("/ts2021", self.not_upgraded),
+            web.get("/robots.txt", self.robots),
         ]
 
     async def key(self, request: web.Request) -> web.Response:
@@ -67,8 +66,5 @@ class PublicApi:
     async def version(self, request: web.Request) -> web.Response:
         return web.json_response({"version": __version__})
 
-    async def not_upgraded(self, request: web.Request) -> web.Response:
-        return web.Response(
-            status=400,
-            text="no Upgrade to tailscale-control-protocol; a proxy in between may have removed it\n",
-        )
+    async def robots(self, request: web.Request) -> web.Response:
+        return web.Response(text="User-agent: *\nDisallow: /\n")

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from warren_control.api import audit
+from warren_control.api.access import Need, operation
 from warren_control.api.problems import json_response
 from warren_control.errors import ConflictError, InvalidError, NotFoundError
 from warren_control.model import Snapshot
@@ -30,7 +32,9 @@ class RelaysApi:
             web.delete("/api/v1/relays/{region}", self.delete),
         ]
 
+    @operation(Need.READ)
     async def list(self, request: web.Request) -> web.Response:
+        """List the relay regions."""
         regions = self._relays.regions(self._store.snapshot)
         return json_response({"relays": [self._shown(region) for region in regions.values()]})
 
@@ -39,7 +43,9 @@ class RelaysApi:
         number = region.region_id
         return {**shown, "embedded": number == self._relays.embedded, "fixed": self._relays.is_fixed(number)}
 
+    @operation(Need.WRITE)
     async def put(self, request: web.Request) -> web.Response:
+        """Add or replace a relay region; the body is a region in the shape clients know."""
         number = _number(request)
         try:
             region = check_region(decode(DERPRegion, await request.read()), expected=number)
@@ -51,14 +57,20 @@ class RelaysApi:
             known = writer.snapshot.regions.get(number)
             if known != region:
                 await writer.put_regions({**writer.snapshot.regions, number: region})
+        before = self._shown(known) if known is not None else None
+        audit.changed(request, f"relay {number}", before, self._shown(region))
         return json_response(self._shown(region), status=201 if known is None else 200)
 
+    @operation(Need.WRITE, status=204)
     async def delete(self, request: web.Request) -> web.Response:
+        """Remove a relay region."""
         number = _number(request)
         if self._relays.is_fixed(number):
             raise ConflictError(f"region {number} is set by the server's configuration")
         async with self._store.writing() as writer:
-            await writer.put_regions(_without(writer.snapshot, number))
+            before = writer.snapshot
+            await writer.put_regions(_without(before, number))
+        audit.changed(request, f"relay {number}", self._shown(before.regions[number]), None)
         return web.Response(status=204)
 
 

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from warren_control.allocation import Pools
+from warren_control.api.access import Need, operation
 from warren_control.api.problems import json_response
 from warren_control.hub import Hub
 from warren_control.store import Store
@@ -47,7 +48,9 @@ class StatusApi:
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/api/v1/status", self.status), web.get("/api/v1/events", self.events)]
 
+    @operation(Need.READ)
     async def status(self, request: web.Request) -> web.Response:
+        """How the server is."""
         snapshot = self._store.snapshot
         online = Counter(node.online for node in snapshot.nodes.values())
         return json_response(
@@ -59,7 +62,10 @@ class StatusApi:
                 "online": online[True],
                 "server_url": self._server_url,
                 "base_domain": self._base_domain,
-                "addresses": {"v4": str(self._pools.v4), "v6": str(self._pools.v6)},
+                "addresses": {
+                    family: str(pool) if pool is not None else None
+                    for family, pool in (("v4", self._pools.v4), ("v6", self._pools.v6))
+                },
                 "registrations": {result.value: count for result, count in self._registrar.results.items()},
                 "recent_failures": [
                     {"at": failure.at, "hostname": failure.hostname, "reason": failure.reason}
@@ -68,6 +74,7 @@ class StatusApi:
             }
         )
 
+    @operation(Need.READ)
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: the revision at once, then after each burst of changes."""
         response = web.StreamResponse(

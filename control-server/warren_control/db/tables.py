@@ -49,6 +49,17 @@ nodes = sa.Table(
     sa.Column("auth_key_id", sa.String(64)),
     sa.Column("ephemeral", sa.Boolean, nullable=False),
     sa.Column("disabled", sa.Boolean, nullable=False),
+    sa.Column("expiry_disabled", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("user_id", sa.BigInteger, nullable=False, server_default="1"),
+)
+
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.String(64), nullable=False, unique=True),
+    sa.Column("display_name", sa.String(128), nullable=False),
+    sa.Column("created", UtcDateTime, nullable=False),
 )
 
 auth_keys = sa.Table(
@@ -64,6 +75,18 @@ auth_keys = sa.Table(
     sa.Column("tags", sa.JSON, nullable=False),
     sa.Column("approve_routes", sa.JSON, nullable=False),
     sa.Column("bootstrap", sa.Boolean, nullable=False),
+    sa.Column("user_id", sa.BigInteger, nullable=False, server_default="1"),
+)
+
+api_tokens = sa.Table(
+    "api_tokens",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("secret_hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("scope", sa.String(16), nullable=False),
+    sa.Column("created", UtcDateTime, nullable=False),
+    sa.Column("expiry", UtcDateTime),
 )
 
 relay_regions = sa.Table(

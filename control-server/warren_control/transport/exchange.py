@@ -37,11 +37,18 @@ class Exchange:
     method: str
     path: str
     body: bytes
+    source: str
+    """Address of the client."""
     responder: Responder
 
     def reply(self, status: int, body: bytes = b"", content_type: str = "application/json") -> None:
         headers = [("content-type", content_type)] if body else []
         self.responder.respond(status, headers, b"" if self.method == "HEAD" else body, end=True)
+
+    def reply_later(self, seconds: int, text: str) -> None:
+        """Asks the client to come back after some seconds."""
+        headers = [("content-type", "text/plain; charset=utf-8"), ("retry-after", str(seconds))]
+        self.responder.respond(429, headers, f"{text}\n".encode(), end=True)
 
     def refuse(self, status: int, text: str) -> None:
         self.reply(status, f"{text}\n".encode(), "text/plain; charset=utf-8")

@@ -7,18 +7,22 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from warren_control.admission import admitted_node, consumed, rebound
 from warren_control.allocation import Pools
-from warren_control.errors import PoolExhaustedError
+from warren_control.errors import ConflictError, PoolExhaustedError, UnavailableError
+from warren_control.limits import FailureLimit
 from warren_control.metrics import ControlMetrics, Registration
-from warren_control.model import Node
+from warren_control.model import Node, Snapshot
 from warren_control.netmap import profile_of
+from warren_control.pending import REJECTED, Pending, PendingLogins
 from warren_control.registration import (
     Admitted,
+    ApprovalWanted,
     ExpiryShortened,
+    Grant,
     LoggedOut,
     NewNodeKeyWanted,
     Outcome,
@@ -31,10 +35,24 @@ from warren_control.registration import (
 from warren_control.store import Store, Writer
 from warren_control.transport.exchange import Exchange
 from warren_wire.control.messages import Login, RegisterRequest, RegisterResponse, User, encode
+from warren_wire.keys import MachinePublic
 
 logger = logging.getLogger(__name__)
 
 RECENT_FAILURES: Final = 20
+RETRY_SECONDS: Final = 30
+_WRONG_KEY: Final = frozenset({Refusal.UNKNOWN_KEY, Refusal.EXPIRED_KEY, Refusal.USED_KEY})
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationSettings:
+    """How machines come in."""
+
+    server_url: str
+    web_approval: bool = True
+    """A machine without a key is given a link; otherwise it is refused."""
+    node_expiry: timedelta | None = None
+    """After this time a machine without tags must log in again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +73,107 @@ class Registrar:
         pools: Pools,
         clock: Callable[[], datetime],
         metrics: ControlMetrics,
+        pending: PendingLogins,
+        settings: RegistrationSettings,
     ) -> None:
         self._store = store
         self._pools = pools
         self._clock = clock
         self._metrics = metrics
+        self._pending = pending
+        self._settings = settings
+        self._limit = FailureLimit()
         self.failures: deque[Failure] = deque(maxlen=RECENT_FAILURES)
         self.results: dict[Registration, int] = dict.fromkeys(Registration, 0)
 
     async def register(self, exchange: Exchange, request: RegisterRequest) -> None:
+        started = self._clock()
+        if request.auth is not None and self._limited(exchange, request, started):
+            return
+        rejected = await self._followed_up(exchange, request)
         now = self._clock()
         async with self._store.writing() as writer:
             outcome = decide(request, exchange.machine, writer.snapshot, now)
-            if outcome == Refused(Refusal.UNKNOWN_KEY) and await writer.learn_key(presented_hash(request)):
-                outcome = decide(request, exchange.machine, writer.snapshot, now)
             try:
-                response, result = await self._apply(writer, outcome, exchange, request, now)
+                if outcome == Refused(Refusal.UNKNOWN_KEY) and await writer.learn_key(
+                    presented_hash(request)
+                ):
+                    outcome = decide(request, exchange.machine, writer.snapshot, now)
+                if rejected:
+                    response, result = self._refused(request, REJECTED, now)
+                else:
+                    response, result = await self._apply(writer, outcome, exchange, request, now)
+            except UnavailableError as error:
+                # Stock clients try again by themselves.
+                self._count(Registration.UNAVAILABLE)
+                exchange.refuse(503, str(error))
+                return
             except PoolExhaustedError as error:
                 response, result = self._refused(request, str(error), now)
+        if isinstance(outcome, Refused) and outcome.refusal in _WRONG_KEY:
+            self._limit.failed(exchange.source, now.timestamp())
+        self._count(result)
+        exchange.reply(200, encode(response))
+
+    async def approve(self, pending: Pending, grant: Grant) -> Node:
+        """A person lets a waiting machine in; its own request is answered then."""
+        now, request, machine = self._clock(), pending.request, pending.machine
+        async with self._store.writing() as writer:
+            same = writer.snapshot.node_by_key(request.node_key)
+            if same is not None and (same.machine_key != machine or same.owner != grant.owner):
+                raise ConflictError("the machine's node key belongs to another node by now")
+            existing = same or writer.snapshot.node_by_machine(machine, grant.owner)
+            if existing is not None and existing.disabled:
+                raise ConflictError(f"{existing.name} is disabled: enable it instead")
+            node = await self._admit(writer, Admitted(grant, existing), request, machine, now)
+        self._count(Registration.ADMITTED if existing is None else Registration.RENEWED)
+        self._pending.drop(pending)
+        return node
+
+    def _count(self, result: Registration) -> None:
         self.results[result] += 1
         self._metrics.registrations.labels(result.value).inc()
-        exchange.reply(200, encode(response))
+
+    def _limited(self, exchange: Exchange, request: RegisterRequest, now: datetime) -> bool:
+        # A logout repeats the key of its login, and a client that may not log out gives up.
+        if request.expiry is not None or not self._limit.exhausted(exchange.source, now.timestamp()):
+            return False
+        self._count(Registration.LIMITED)
+        exchange.reply_later(RETRY_SECONDS, "too many wrong keys from this address")
+        return True
+
+    async def _followed_up(self, exchange: Exchange, request: RegisterRequest) -> bool:
+        """Holds a follow-up request until its login is decided; whether a person refused it."""
+        if not request.followup or request.expiry is not None:
+            return False
+        pending = self._pending.find(request.followup.rpartition("/")[2])
+        if (
+            pending is None
+            or pending.machine != exchange.machine
+            or pending.request.node_key != request.node_key
+        ):
+            return False
+        await self._pending.decided(pending)
+        return pending.rejected
+
+    async def _admit(
+        self,
+        writer: Writer,
+        outcome: Admitted,
+        request: RegisterRequest,
+        machine: MachinePublic,
+        now: datetime,
+    ) -> Node:
+        lifetime = self._settings.node_expiry
+        node = admitted_node(outcome, request, machine, writer.snapshot, self._pools, now, lifetime)
+        key = outcome.grant.key
+        used = consumed(key, now) if key is not None else None
+        await writer.put(node, keys=[used] if used is not None else [])
+        logger.info(
+            "node registered" if outcome.existing is None else "node renewed",
+            extra={"node": node.name, "peer": node.node_key.short(), "address": str(node.addresses[0])},
+        )
+        return node
 
     async def _apply(
         self, writer: Writer, outcome: Outcome, exchange: Exchange, request: RegisterRequest, now: datetime
@@ -89,25 +187,34 @@ class Registrar:
             case ExpiryShortened(node=node, expiry=expiry):
                 shortened = dataclasses.replace(node, expiry=expiry)
                 await writer.put(shortened)
-                return _success(shortened), Registration.EXPIRY
+                return _success(writer.snapshot, shortened), Registration.EXPIRY
             case Unchanged(node=node, rebind=key):
                 if key is not None:
                     node = rebound(node, key)
                     await writer.put(node)
-                return _success(node), Registration.UNCHANGED
+                return _success(writer.snapshot, node), Registration.UNCHANGED
             case NewNodeKeyWanted():
                 return RegisterResponse(node_key_expired=True), Registration.EXPIRED
-            case Admitted(key=key, existing=existing):
-                node = admitted_node(outcome, request, exchange.machine, writer.snapshot, self._pools, now)
-                used = consumed(key, now)
-                await writer.put(node, keys=[used] if used is not None else [])
-                logger.info(
-                    "node registered" if existing is None else "node renewed",
-                    extra={"node": node.name, "peer": node.node_key.short(), "address": str(node.v4)},
-                )
-                return _success(node), Registration.ADMITTED if existing is None else Registration.RENEWED
+            case ApprovalWanted():
+                return self._at_the_door(exchange, request, now)
+            case Admitted(existing=existing):
+                node = await self._admit(writer, outcome, request, exchange.machine, now)
+                result = Registration.ADMITTED if existing is None else Registration.RENEWED
+                return _success(writer.snapshot, node), result
             case _:
                 assert_never(outcome)
+
+    def _at_the_door(
+        self, exchange: Exchange, request: RegisterRequest, now: datetime
+    ) -> tuple[RegisterResponse, Registration]:
+        if not self._settings.web_approval:
+            return self._refused(request, Refusal.NO_KEY.value, now)
+        waiting = len(self._pending)
+        pending = self._pending.ask(exchange.machine, request, exchange.source)
+        if len(self._pending) > waiting:
+            logger.info("machine waits for approval", extra={"hostname": pending.hostinfo.hostname})
+        url = f"{self._settings.server_url}/register/{pending.id}"
+        return RegisterResponse(auth_url=url), Registration.PENDING
 
     async def _log_out(self, writer: Writer, node: Node | None, now: datetime, *, delete: bool) -> None:
         if node is None:
@@ -131,8 +238,8 @@ class Registrar:
         return RegisterResponse(error=reason), Registration.REFUSED
 
 
-def _success(node: Node) -> RegisterResponse:
-    profile = profile_of(node)
+def _success(snapshot: Snapshot, node: Node) -> RegisterResponse:
+    profile = profile_of(snapshot, node)
     return RegisterResponse(
         user=User(id=profile.id, display_name=profile.display_name),
         login=Login(

@@ -16,6 +16,7 @@ from typing import Final, cast
 
 from warren_control.metrics import ConnectionEnd, ControlMetrics
 from warren_control.transport.exchange import Exchange, StalledError
+from warren_control.transport.sources import Sources
 from warren_runtime.listener import RequestHead, adopt
 from warren_wire.control.events import (
     DataReceived,
@@ -45,10 +46,13 @@ RequestHandler = Callable[[Exchange], Awaitable[None]]
 class Ts2021:
     """Serves `/ts2021` upgrades."""
 
-    def __init__(self, key: MachinePrivate, handler: RequestHandler, metrics: ControlMetrics) -> None:
+    def __init__(
+        self, key: MachinePrivate, handler: RequestHandler, metrics: ControlMetrics, sources: Sources
+    ) -> None:
         self._key = key
         self._handler = handler
         self._metrics = metrics
+        self._sources = sources
 
     async def upgrade(self, head: RequestHead, transport: asyncio.Transport, rest: bytes) -> None:
         """The listener's upgrade handler; owns the transport until the connection ends."""
@@ -65,7 +69,7 @@ class Ts2021:
             logger.debug("handshake refused", extra={"endpoint": head.peer[0], "reason": str(error)})
             transport.write(_bad_request("X-Tailscale-Handshake is missing or not a valid initiation"))
             return
-        connection = Connection(session, self._handler)
+        connection = Connection(session, self._handler, self._sources.of(head.peer[0], head.headers))
         self._metrics.connections.inc()
         transport.write(upgrade_response() + session.data_to_send())
         try:
@@ -101,9 +105,10 @@ class _Request:
 class Connection(asyncio.Protocol):
     """One client connection."""
 
-    def __init__(self, session: ServerSession, handler: RequestHandler) -> None:
+    def __init__(self, session: ServerSession, handler: RequestHandler, source: str) -> None:
         self.session = session
         self._handler = handler
+        self._source = source
         self._requests: dict[int, _Request] = {}
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
@@ -195,7 +200,7 @@ class Connection(asyncio.Protocol):
             return
         responder = StreamResponder(self, stream_id)
         exchange = Exchange(
-            self.session.machine, request.method, request.path, bytes(request.body), responder
+            self.session.machine, request.method, request.path, bytes(request.body), self._source, responder
         )
         request.body.clear()
         request.task = self._loop.create_task(

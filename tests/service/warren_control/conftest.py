@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
+from support import postgres
 from support.certificates import Pair, self_signed
 from support.control_client import ControlClient, Identity
 from warren_control import config
@@ -30,6 +31,7 @@ class Running:
 
     folder: Path
     pair: Pair
+    database: str
     settings: dict[str, Any] = field(default_factory=dict)
     server: ControlServer | None = None
     task: asyncio.Task[None] | None = None
@@ -43,7 +45,7 @@ class Running:
                 "server_url": "https://127.0.0.1:8443",
                 "listen": f"127.0.0.1:{self.port}",
                 "tls": {"certificate": str(self.pair.certificate), "key": str(self.pair.key)},
-                "database": f"sqlite:///{self.folder}/state/control.db",
+                "database": self.database,
                 "noise_key_file": str(self.folder / "state/noise.key"),
                 "derp_key_file": str(self.folder / "state/derp.key"),
                 "admin_token_file": str(self.folder / "token"),
@@ -101,8 +103,26 @@ class Running:
 StartServer = Callable[..., Awaitable[Running]]
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Postgres]:
+    with postgres.running() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database; whatever a server does, it does on both kinds."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/state/control.db"
+        return
+    server: postgres.Postgres = request.getfixturevalue("postgres_server")
+    url = server.new_database()
+    yield url
+    server.drop(url)
+
+
 @pytest.fixture
-async def start_server(tmp_path: Path) -> AsyncIterator[StartServer]:
+async def start_server(tmp_path: Path, database: str) -> AsyncIterator[StartServer]:
     """Starts a server with settings over the usual ones."""
     running: list[Running] = []
     (tmp_path / "token").write_text(TOKEN)
@@ -110,7 +130,7 @@ async def start_server(tmp_path: Path) -> AsyncIterator[StartServer]:
     pair = self_signed(tmp_path, "control")
 
     async def start(**settings: Any) -> Running:
-        server = Running(tmp_path, pair, settings)
+        server = Running(tmp_path, pair, database, settings)
         await server.start()
         running.append(server)
         return server

@@ -42,7 +42,8 @@ async def test_a_wrong_key_is_told_and_stores_nothing(server: Running) -> None:
     assert await web.poll() == 404
 
 
-async def test_without_a_key_the_error_says_how_to_get_one(server: Running) -> None:
+async def test_without_a_key_the_error_says_how_to_get_one(start_server: StartServer) -> None:
+    server = await start_server(registration={"web_approval": False})
     web = await server.client("web")
     assert "keys create" in (await web.register()).error
 

@@ -11,7 +11,7 @@ from warren_control import model
 from warren_control.admission import admitted_node, consumed, rebound
 from warren_control.allocation import Pools
 from warren_control.model import Node, Snapshot
-from warren_control.registration import Admitted
+from warren_control.registration import Admitted, grant_of
 from warren_control.routes import parse_prefixes
 from warren_wire.control.messages import Hostinfo, NetInfo, RegisterRequest
 
@@ -22,7 +22,7 @@ def admit(known: Snapshot, existing: Node | None = None, number: int = 5, **fiel
     used = fields.pop("key", key())
     hostinfo = fields.pop("hostinfo", Hostinfo(hostname="web"))
     request = RegisterRequest(version=133, node_key=node_key(number), hostinfo=hostinfo, **fields)
-    return admitted_node(Admitted(used, existing), request, machine_key(number), known, POOLS, NOW)
+    return admitted_node(Admitted(grant_of(used), existing), request, machine_key(number), known, POOLS, NOW)
 
 
 def test_a_new_node_gets_the_next_id_an_address_pair_and_its_host_name() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.control_records import NOW, disco_key, node, node_key
 from warren_control.changes import NOTHING, Change, Patch, merge, merge_all, patched, whole, whole_and_self
 from warren_control.differences import difference, worth_storing
+from warren_control.hub import GATHER_SECONDS, gather_seconds
 from warren_control.routes import parse_prefixes
 from warren_wire.control.messages import Hostinfo, NetInfo
 
@@ -91,3 +92,9 @@ def test_merging_loses_nothing(burst: list[Change]) -> None:
             assert number in total.nodes or patch in total.patches[number]
         assert total.derp_map >= change.derp_map
     assert not total.nodes & total.patches.keys()
+
+
+def test_news_after_a_quiet_time_hardly_waits_and_unceasing_news_is_gathered() -> None:
+    assert gather_seconds(1000, 60.0) == GATHER_SECONDS
+    assert gather_seconds(10, 0.1) == GATHER_SECONDS
+    assert gather_seconds(1000, 0.1) == 0.25

@@ -10,6 +10,7 @@ import pytest
 from support.control_records import NOW, key, machine_key, node, node_key, snapshot
 from warren_control.registration import (
     Admitted,
+    ApprovalWanted,
     ExpiryShortened,
     LoggedOut,
     NewNodeKeyWanted,
@@ -17,6 +18,7 @@ from warren_control.registration import (
     Refused,
     Unchanged,
     decide,
+    grant_of,
 )
 from warren_wire.control.messages import RegisterAuth, RegisterRequest
 from warren_wire.keys import NodePublic
@@ -110,24 +112,50 @@ def test_an_expired_node_without_key_has_to_make_a_new_node_key() -> None:
 def test_an_expired_node_with_a_key_is_renewed_in_place_with_the_same_node_key() -> None:
     known = node(1, expiry=NOW)
     outcome = decide(request(auth="one-shot"), machine_key(1), snapshot(known, keys=KEYS), NOW)
-    assert outcome == Admitted(ONE_SHOT, known)
+    assert outcome == Admitted(grant_of(ONE_SHOT), known)
 
 
 def test_a_rotation_of_a_known_machine_keeps_its_node() -> None:
     known = node(1)
     outcome = decide(request(7, auth="reusable"), machine_key(1), snapshot(known, keys=KEYS), NOW)
-    assert outcome == Admitted(REUSABLE, known)
+    assert outcome == Admitted(grant_of(REUSABLE), known)
 
 
-def test_a_rotation_needs_a_key() -> None:
-    outcome = decide(request(7), machine_key(1), snapshot(node(1)), NOW)
-    assert outcome == Refused(Refusal.NO_KEY)
+def test_a_new_node_key_without_an_auth_key_takes_a_persons_approval() -> None:
+    for known in (snapshot(), snapshot(node(1))):
+        assert decide(request(7), machine_key(1), known, NOW) == ApprovalWanted()
+
+
+def test_a_machine_has_a_node_for_each_of_its_users() -> None:
+    hers = key("hers", owner=7)
+    known = snapshot(node(1), keys=(hers,))
+    outcome = decide(request(7, auth="hers"), machine_key(1), known, NOW)
+    assert outcome == Admitted(grant_of(hers), None)
+
+
+def test_a_live_node_is_not_taken_over_with_another_users_key() -> None:
+    for fields in ({}, {"reusable": True}):
+        known = snapshot(node(1), keys=(key("hers", owner=7, **fields),))
+        outcome = decide(request(1, auth="hers"), machine_key(1), known, NOW)
+        assert outcome == Refused(Refusal.FOREIGN_USER)
+
+
+def test_an_old_key_of_another_user_hinders_nobody() -> None:
+    known = snapshot(node(1), keys=(key("hers", owner=7, used_at=NOW),))
+    assert decide(request(1, auth="hers"), machine_key(1), known, NOW) == Unchanged(node(1))
+
+
+def test_an_expired_node_keeps_its_owner_when_another_users_key_comes() -> None:
+    gone = node(1, expiry=NOW)
+    outcome = decide(
+        request(1, auth="hers"), machine_key(1), snapshot(gone, keys=(key("hers", owner=7),)), NOW
+    )
+    assert outcome == NewNodeKeyWanted(gone)
 
 
 @pytest.mark.parametrize(
     ("auth", "refusal"),
     [
-        ("", Refusal.NO_KEY),
         ("unknown", Refusal.UNKNOWN_KEY),
         ("old", Refusal.EXPIRED_KEY),
         ("used", Refusal.USED_KEY),
@@ -139,7 +167,7 @@ def test_a_new_machine_without_a_good_key_is_refused(auth: str, refusal: Refusal
 
 def test_a_new_machine_with_a_good_key_is_admitted() -> None:
     outcome = decide(request(auth=" one-shot\n"), machine_key(1), snapshot(keys=KEYS), NOW)
-    assert outcome == Admitted(ONE_SHOT, None)
+    assert outcome == Admitted(grant_of(ONE_SHOT), None)
 
 
 def test_a_disabled_node_is_refused() -> None:

@@ -91,7 +91,7 @@ def test_the_base_domain_must_not_hold_the_server() -> None:
     assert "base_domain" in problems(server_url="https://control.example.net", base_domain="example.net")
 
 
-@pytest.mark.parametrize("url", ["postgresql://x/y", "sqlite://", "nonsense"])
+@pytest.mark.parametrize("url", ["mysql://x/y", "postgresql://host", "sqlite://", "nonsense"])
 def test_a_database_that_cannot_be_used_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="database"):
         parse_url(url)
@@ -146,3 +146,9 @@ def test_ids_of_a_region_are_made_to_agree() -> None:
 def test_a_region_that_clients_would_stumble_over_is_refused(region: DERPRegion) -> None:
     with pytest.raises(InvalidError):
         check_region(region, expected=901)
+
+
+def test_a_password_in_a_database_url_is_not_repeated() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_url("mysql://warren:s3cret@db/mesh")
+    assert "s3cret" not in str(caught.value)

@@ -1,0 +1,168 @@
+"""`/ts2021` by WebSocket: for browsers, and where a proxy or tunnel lets no other upgrade pass.
+
+The same encrypted channel in binary messages, whose boundaries mean nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import os
+from typing import Any, Final
+
+from aiohttp import WSMsgType, web
+
+from warren_control.metrics import ConnectionEnd, ControlMetrics
+from warren_control.transport.sources import Sources
+from warren_control.transport.ts2021 import HANDSHAKE_HEADER, Connection, RequestHandler
+from warren_wire.control.session import UPGRADE, ServerSession
+from warren_wire.errors import WireError
+from warren_wire.keys import MachinePrivate
+
+logger = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+_HIGH_WATER_BYTES: Final = 256 * 1024
+
+
+class WebSocketTransport(asyncio.Transport):
+    """What a `Connection` writes to; `run` carries it out."""
+
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        super().__init__()
+        self._socket = socket
+        self._protocol: asyncio.BaseProtocol | None = None
+        self._waiting = bytearray()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._paused = False
+
+    async def run(self) -> None:
+        """Sends what is written until closed, the last bytes included."""
+        while self._waiting or not self._closing:
+            await self._wake.wait()
+            self._wake.clear()
+            data, self._waiting = bytes(self._waiting), bytearray()
+            if data:
+                await self._socket.send_bytes(data)
+            if self._paused and isinstance(self._protocol, asyncio.Protocol):
+                self._paused = False
+                self._protocol.resume_writing()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._waiting += data
+        self._wake.set()
+        too_much = len(self._waiting) > _HIGH_WATER_BYTES
+        if too_much and not self._paused and isinstance(self._protocol, asyncio.Protocol):
+            self._paused = True
+            self._protocol.pause_writing()
+
+    def close(self) -> None:
+        self._closing = True
+        self._wake.set()
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        assert self._protocol is not None
+        return self._protocol
+
+    def resume_reading(self) -> None:
+        """Messages are handed over as they come."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+class WebSocketTs2021:
+    """Serves the upgrade as a web handler."""
+
+    def __init__(
+        self, key: MachinePrivate, handler: RequestHandler, metrics: ControlMetrics, sources: Sources
+    ) -> None:
+        self._key = key
+        self._handler = handler
+        self._metrics = metrics
+        self._sources = sources
+        self._transports: set[WebSocketTransport] = set()
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/ts2021", self.serve), web.post("/ts2021", self.serve)]
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return web.Response(
+                status=400, text=f"no Upgrade to {UPGRADE}; a proxy in between may have removed it\n"
+            )
+        offered = {text.strip() for text in request.headers.get("Sec-WebSocket-Protocol", "").split(",")}
+        if UPGRADE not in offered:
+            return web.Response(status=400, text=f"the WebSocket protocol {UPGRADE} must be offered\n")
+        try:
+            session = self._session(request)
+        except (binascii.Error, ValueError, WireError) as error:
+            self._metrics.ends.labels(ConnectionEnd.PROTOCOL_ERROR.value).inc()
+            logger.debug("handshake refused", extra={"endpoint": request.remote, "reason": str(error)})
+            return web.Response(
+                status=400, text="X-Tailscale-Handshake is missing or not a valid initiation\n"
+            )
+        # Stock clients in browsers offer compression and cannot use it.
+        socket = web.WebSocketResponse(protocols=(UPGRADE,), compress=False, max_msg_size=MAX_MESSAGE_BYTES)
+        await socket.prepare(request)
+        await self._run(socket, session, self._sources.of(request.remote or "", request.headers))
+        return socket
+
+    async def end_all(self, _app: web.Application) -> None:
+        """At shut-down: clients come back by themselves."""
+        for transport in self._transports:
+            protocol = transport.get_protocol()
+            if isinstance(protocol, Connection):
+                protocol.connection_lost(None)
+
+    def _session(self, request: web.Request) -> ServerSession:
+        # A plus sign that was not escaped has become a space.
+        text = request.query.get(HANDSHAKE_HEADER, "") or request.query.get("X-Tailscale-Handshake", "")
+        return ServerSession(
+            server=self._key,
+            initiation=base64.b64decode(text.replace(" ", "+"), validate=True),
+            ephemeral_seed=os.urandom(32),
+            challenge=None,
+        )
+
+    async def _run(self, socket: web.WebSocketResponse, session: ServerSession, source: str) -> None:
+        transport = WebSocketTransport(socket)
+        connection = Connection(session, self._handler, source)
+        transport.set_protocol(connection)
+        self._transports.add(transport)
+        self._metrics.connections.inc()
+        transport.write(session.data_to_send())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                receiving = tasks.create_task(_receive(socket, connection))
+                tasks.create_task(_send(transport, connection))
+                end = await connection.run(transport, b"")
+                receiving.cancel()
+            self._metrics.ends.labels(end.value).inc()
+        finally:
+            self._transports.discard(transport)
+            self._metrics.connections.dec()
+
+
+async def _receive(socket: web.WebSocketResponse, connection: Connection) -> None:
+    async for message in socket:
+        if message.type is not WSMsgType.BINARY:
+            break
+        connection.data_received(message.data)
+    connection.connection_lost(None)
+
+
+async def _send(transport: WebSocketTransport, connection: Connection) -> None:
+    try:
+        await transport.run()
+    except ConnectionError:
+        connection.connection_lost(None)
