@@ -1,7 +1,7 @@
 """Who is connected, and what each of them has yet to be told.
 
-Changes are gathered for a moment and then offered to every stream at once, so that a burst is one message
-and all receivers ask for the same one. A stream keeps one merged change, not a queue: a slow receiver costs
+The first change after a quiet time is offered to every stream at once; what follows is gathered for a moment,
+so that a burst is one message and all receivers ask for the same one. A stream keeps one merged change, not a queue: a slow receiver costs
 no memory and gets the newest values when it is ready.
 """
 
@@ -20,7 +20,7 @@ _UNCEASING_SECONDS: Final = 0.5
 
 
 def gather_seconds(receivers: int, since_last: float) -> float:
-    """How long to wait for more news before all are told; the first news after a quiet time hardly waits."""
+    """How long to gather after all were told, before they are told more."""
     if since_last > _UNCEASING_SECONDS:
         return GATHER_SECONDS
     return max(GATHER_SECONDS, receivers * _GATHER_SECONDS_EACH)
@@ -114,9 +114,12 @@ class Hub:
         told = loop.time() - _UNCEASING_SECONDS
         while True:
             await self._has_gathered.wait()
-            await asyncio.sleep(gather_seconds(len(self._streams), loop.time() - told))
-            told = loop.time()
+            # Told before gathering: the handshake of a node that has just joined must not reach peers that do
+            # not know it yet, since WireGuard repeats it only after 5 s.
             self._has_gathered.clear()
             change, self._gathered = self._gathered, NOTHING
             for stream in self._streams.values():
                 stream.offer(change)
+            now = loop.time()
+            since_last, told = now - told, now
+            await asyncio.sleep(gather_seconds(len(self._streams), since_last))
