@@ -41,12 +41,22 @@ NETWORK_PROGRAMS: Final = {
 CLUSTER_PROGRAMS: Final = {"runc": "runc", "busybox": "busybox-static"}
 IMAGE_PROGRAMS: Final = {"mmdebstrap": "mmdebstrap", "buildah": "buildah"}
 BENCH_PROGRAMS: Final = {"iperf3": "iperf3"}
+VM_PROGRAMS: Final = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "depmod": "kmod",
+    "dpkg-deb": "dpkg",
+    "apt-get": "apt",
+    "busybox": "busybox-static",
+    "wg": "wireguard-tools",
+    "sysctl": "procps",
+}
 
 NEEDS: Final = {
     "network": NETWORK_PROGRAMS,
     "cluster": CLUSTER_PROGRAMS,
     "images": IMAGE_PROGRAMS,
     "bench": BENCH_PROGRAMS,
+    "vm": VM_PROGRAMS,
 }
 """What callers name: ``check({"network", "cluster"})``."""
 

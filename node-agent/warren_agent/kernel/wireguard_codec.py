@@ -29,6 +29,7 @@ NLMSG_DONE: Final = 3
 REQUEST: Final = 0x1
 ACK: Final = 0x4
 DUMP: Final = 0x300
+DUMP_INTERRUPTED: Final = 0x10
 CONTROL_ID: Final = 0x10
 GET_FAMILY: Final = 3
 _FAMILY_ID: Final = 1
@@ -73,6 +74,7 @@ class Message:
     type: int
     sequence: int
     payload: bytes
+    flags: int = 0
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
@@ -105,10 +107,10 @@ def messages(data: bytes) -> Iterator[Message]:
     while offset < len(data):
         if len(data) - offset < _HEADER.size:
             raise DecodeError("a message is cut off")
-        length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
         if length < _HEADER.size or offset + length > len(data):
             raise DecodeError("a message has a wrong length")
-        yield Message(kind, sequence, data[offset + _HEADER.size : offset + length])
+        yield Message(kind, sequence, data[offset + _HEADER.size : offset + length], flags)
         offset += (length + 3) & ~3
 
 
