@@ -18,7 +18,9 @@ import yaml
 
 from warren_agent import app, tables
 from warren_agent.config import Config, load
+from warren_agent.data_plane import companion_command
 from warren_agent.errors import AgentError, SetupError, StateError
+from warren_agent.kernel.wireguard_netlink import kernel_has_wireguard
 from warren_agent.local_api import RequestError, ask, is_served
 from warren_agent.requirements import require_capabilities
 from warren_runtime import logs
@@ -128,6 +130,21 @@ def up(config_file: Path | None, log_level: str, **flags: Any) -> None:
         run_service(lambda: app.up(config))
     except (SetupError, StateError) as error:
         _fail(str(error), BAD_INPUT)
+
+
+@main.command()
+@CONFIG
+@click.option("--interface", help="Name of the interface.")
+@click.option("--uapi-dir", type=click.Path(), help="Folder of the program's socket.")
+def wireguard(config_file: Path | None, **flags: Any) -> None:
+    """Run the userspace WireGuard for an agent in another container; idle where the kernel has WireGuard."""
+    config = _settings(config_file, flags, joining=False)
+    in_kernel = kernel_has_wireguard()
+    command = companion_command(config, in_kernel=in_kernel)
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - nothing of this process is to stay
+    except OSError as error:
+        _fail(f"cannot start {command[0]}: {error.strerror}", BAD_INPUT)
 
 
 @main.command()

@@ -104,6 +104,17 @@ def wireguard_process(config: Config) -> WireGuardProcess:
     )
 
 
+def companion_command(config: Config, *, in_kernel: bool) -> list[str]:
+    """What the container beside the agent runs: the userspace program, or nothing where the kernel is chosen.
+
+    A socket left by an earlier program says that userspace was chosen before; changing would end sessions.
+    """
+    if in_kernel and not wireguard_process(config).socket_path.exists():
+        # The first process of a container ignores a signal that it does not handle.
+        return ["/bin/sh", "-c", "trap 'exit 0' TERM INT; sleep infinity & wait"]
+    return [config.userspace_program, "-f", config.interface]
+
+
 def choose(config: Config) -> Plane:
     """The kernel where it can, unless a userspace device runs already: changing planes would end sessions.
 
@@ -112,7 +123,7 @@ def choose(config: Config) -> Plane:
     wanted = config.data_plane
     if wanted is DataPlane.AUTO:
         running = wireguard_process(config).answers()
-        in_kernel = not running and not config.userspace_external and kernel_has_wireguard()
+        in_kernel = not running and kernel_has_wireguard()
         wanted = DataPlane.KERNEL if in_kernel else DataPlane.USERSPACE
     if wanted is DataPlane.KERNEL:
         if not kernel_has_wireguard():
