@@ -1,4 +1,4 @@
-"""Programs that the lab puts on its hosts: Warren, stock Tailscale and its relay, Headscale, web, iperf3."""
+"""Programs that the lab puts on its hosts: Warren, stock Tailscale and its relay, Headscale, web, iperf."""
 
 from warren_lab.hosts.derper import Derper
 from warren_lab.hosts.headscale import Headscale
