@@ -10,6 +10,7 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from socket import AF_INET, AF_INET6
 from typing import Final, Literal
@@ -65,6 +66,8 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 # An attribute's length has 16 bits and the peers are one attribute; this leaves room for what surrounds them.
 MAX_PEERS_BYTES: Final = 32 * 1024
 ALLOWED_IPS_PER_BLOCK: Final = 256
+CACHED: Final = 16384
+"""Devices are read each second, and what they say about addresses is nearly always what they said before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ def encode_sockaddr(endpoint: AddrPort) -> bytes:
     return struct.pack("=H", AF_INET6) + port + bytes(4) + endpoint.ip.packed + bytes(4)
 
 
+@lru_cache(CACHED)
 def decode_sockaddr(data: bytes) -> AddrPort | None:
     """None for a link-local address, which is no endpoint of ours without its zone."""
     if len(data) < 8:
@@ -194,6 +198,11 @@ def _decode_allowed_ip(data: bytes) -> IPv4Network | IPv6Network:
         return ip_network(f"{packed}/{prefix[0]}")
     except ValueError as error:
         raise DecodeError("an allowed address is not a prefix") from error
+
+
+@lru_cache(CACHED)
+def _decode_allowed_ips(data: bytes) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(_decode_allowed_ip(allowed) for _, allowed in attributes(data))
 
 
 def peer_blocks(peer: PeerConfig) -> list[bytes]:
@@ -318,8 +327,7 @@ class DeviceDump:
             if len(time) != 16:
                 raise DecodeError("a handshake time has a wrong size")
             peer.last_handshake_unix_ns = _integer(time[:8], 8) * 1_000_000_000 + _integer(time[8:], 8)
-        for _, allowed in attributes(values.get(_PEER_ALLOWED_IPS, b"")):
-            peer.allowed_ips.append(_decode_allowed_ip(allowed))
+        peer.allowed_ips.extend(_decode_allowed_ips(values.get(_PEER_ALLOWED_IPS, b"")))
 
     def peers(self) -> dict[NodePublic, PeerStats]:
         return {
