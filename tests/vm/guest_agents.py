@@ -105,6 +105,8 @@ def test_auto_means_the_kernel_and_relayed_packets_enter_and_leave_it(world: Mes
     home = world.hosts["home"]
     assert status(home)["data_plane"] == "kernel"
     assert eventually(lambda: is_on(world, "relay", address), within=60, every=0.5), peer(home)
+    assert not [error for error in status(home)["errors"] if "forward" not in error]
+    assert "from-mesh" in home.traces()[-2]
 
 
 def test_the_path_becomes_direct_when_udp_passes(world: Mesh, address: str) -> None:

@@ -5,6 +5,7 @@ wg0 (here) -- veth -- wg0 (namespace far, set by `wg`)
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import time
 from base64 import b64encode
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from warren_agent.config import Config
+from warren_agent.data_plane import UserspacePlane, link_index
 from warren_agent.kernel.interfaces import PeerConfig
 from warren_agent.kernel.wireguard_netlink import KernelWireGuard, kernel_has_wireguard
 from warren_wire.addresses import AddrPort
@@ -167,6 +170,31 @@ async def test_thousands_of_peers_come_back_whole(
     assert set(await device.peers()) == {peers[0].key}
 
 
+async def test_peers_that_come_and_go_meanwhile_take_no_other_from_a_dump(device: KernelWireGuard) -> None:
+    steady = many_peers()[:1000]
+    passing = PeerConfig(FAR.public, (IPv4Network("100.127.0.1/32"),), FAR_ENDPOINTS[0])
+    await device.update(steady, [])
+    other, done = KernelWireGuard("wg0"), asyncio.Event()
+
+    async def come_and_go() -> None:
+        while not done.is_set():
+            await other.update([passing], [])
+            await other.update([], [passing.key])
+            await asyncio.sleep(0.2)
+
+    churn = asyncio.create_task(come_and_go())
+    try:
+        for _ in range(20):
+            seen = await device.peers()
+            assert {peer.key: len(seen[peer.key].allowed_ips) for peer in steady} == {
+                peer.key: 2 for peer in steady
+            }
+    finally:
+        done.set()
+        await churn
+        await other.close()
+
+
 async def test_a_peer_with_very_many_routes_comes_back_whole(device: KernelWireGuard) -> None:
     routes = tuple(IPv4Network((int(IPv4Address("10.0.0.0")) + (number << 8), 24)) for number in range(3000))
     await device.update([PeerConfig(FAR.public, routes, FAR_ENDPOINTS[0])], [])
@@ -208,3 +236,18 @@ async def test_changed_routes_keep_the_session(device: KernelWireGuard, far: Non
     assert pings("100.64.0.3")
     again = (await device.peers())[FAR.public]
     assert again.last_handshake_unix_ns == before.last_handshake_unix_ns
+
+
+async def test_a_kernel_device_makes_room_when_another_container_is_to_run_userspace(tmp_path: Path) -> None:
+    config = Config(server_url="", interface="wg9", userspace_external=True, uapi_dir=tmp_path)
+    command("ip", "link", "add", "wg9", "type", "wireguard")
+    plane = UserspacePlane(config)
+    waiting = asyncio.create_task(plane.ensure())
+    try:
+        async with asyncio.timeout(20):
+            while link_index("wg9") is not None:  # noqa: ASYNC110 - nothing tells when a link goes
+                await asyncio.sleep(0.05)
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await plane.wireguard.close()

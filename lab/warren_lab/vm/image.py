@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import py_compile
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,6 +19,8 @@ from warren_lab.vm.archive import Archive
 from warren_lab.vm.kernel import Kernel, ensure_kernel, vm_root
 
 SOURCES: Final = "opt/warren"
+KEPT_BASES: Final = 2
+"""Two, so that work in two checkouts does not build in turns."""
 DISTRIBUTIONS: Final = ("warren[control,agent,lab]", "pytest", "pytest-asyncio", "pytest-timeout")
 INIT: Final = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -59,7 +63,16 @@ def ensure_image(say: Callable[[str], None]) -> Image:
             say("building the virtual machine's image, about 10 s")
             with installing(folder) as scratch:
                 _build_base(scratch / "base.cpio", kernel)
+        os.utime(folder)
+        _drop_older()
     return Image(kernel, (folder / "base.cpio",))
+
+
+def _drop_older() -> None:
+    """A base is some 280 MB, and a new one comes with each change of the dependencies."""
+    kept = sorted(vm_root().glob("base-*"), key=lambda folder: folder.stat().st_mtime)
+    for folder in kept[:-KEPT_BASES]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _build_base(path: Path, kernel: Kernel) -> None:
