@@ -34,7 +34,7 @@ check: venv ## Format, lint, types, import contracts, unit and property tests (b
 	$(BIN)/pytest tests/unit $(ARGS)
 
 test: check prepare ## Everything: check, real sockets, namespaces, real clusters and stock peers (needs root)
-	$(BIN)/pytest tests/service tests/netns tests/lab $(ARGS)
+	$(BIN)/pytest tests/service tests/netns tests/lab tests/vm $(ARGS)
 
 prepare: venv
 	$(BIN)/warren-lab prepare

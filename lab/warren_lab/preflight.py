@@ -43,6 +43,15 @@ IMAGE_PROGRAMS: Final = {"mmdebstrap": "mmdebstrap", "buildah": "buildah"}
 BENCH_PROGRAMS: Final = {"iperf3": "iperf3"}
 # Its server lies outside PATH; the package brings `pg_config`'s folder and the program that names it.
 DATABASE_PROGRAMS: Final = {"pg_lsclusters": "postgresql"}
+VM_PROGRAMS: Final = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "depmod": "kmod",
+    "dpkg-deb": "dpkg",
+    "apt-get": "apt",
+    "busybox": "busybox-static",
+    "wg": "wireguard-tools",
+    "sysctl": "procps",
+}
 
 NEEDS: Final = {
     "network": NETWORK_PROGRAMS,
@@ -50,6 +59,7 @@ NEEDS: Final = {
     "images": IMAGE_PROGRAMS,
     "bench": BENCH_PROGRAMS,
     "database": DATABASE_PROGRAMS,
+    "vm": VM_PROGRAMS,
 }
 """What callers name: ``check({"network", "cluster"})``."""
 

@@ -7,7 +7,7 @@ import click
 from warren_lab import images, preflight, tools
 from warren_lab.errors import LabError
 from warren_lab.images import PRODUCTS, SYSTEM
-from warren_lab.tools import DEFAULT_GROUPS, Printer
+from warren_lab.tools import GROUPS, Printer
 
 
 @click.command()
@@ -15,9 +15,9 @@ from warren_lab.tools import DEFAULT_GROUPS, Printer
     "--no-install", is_flag=True, help="Do not install missing Debian packages; name them and stop."
 )
 def prepare(no_install: bool) -> None:
-    """Install the Debian packages, build the pinned programs and the images that demo and tests use."""
+    """Install the Debian packages, build the pinned programs and the images that demo and tests use, stock peers included."""
     problems = preflight.ensure(preflight.NEEDS, install=not no_install)
     if problems:
         raise LabError("; ".join(str(problem) for problem in problems))
-    toolbox = tools.ensure(DEFAULT_GROUPS, Printer())
+    toolbox = tools.ensure(tuple(GROUPS), Printer())
     images.ensure((*SYSTEM, *PRODUCTS), toolbox=toolbox, say=click.echo)

@@ -11,14 +11,17 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import IO, Any, Final, NoReturn, TypeVar
 
 import click
 import yaml
 
 from warren_agent import app, tables
+from warren_agent.bug_report import bug_report
 from warren_agent.config import Config, load
-from warren_agent.errors import AgentError, SetupError, StateError
+from warren_agent.data_plane import companion_command
+from warren_agent.errors import AgentError, ControlError, SetupError, StateError
+from warren_agent.kernel.wireguard_netlink import kernel_has_wireguard
 from warren_agent.local_api import RequestError, ask, is_served
 from warren_agent.requirements import require_capabilities
 from warren_runtime import logs
@@ -132,6 +135,21 @@ def up(config_file: Path | None, log_level: str, **flags: Any) -> None:
 
 @main.command()
 @CONFIG
+@click.option("--interface", help="Name of the interface.")
+@click.option("--uapi-dir", type=click.Path(), help="Folder of the program's socket.")
+def wireguard(config_file: Path | None, **flags: Any) -> None:
+    """Run the userspace WireGuard for an agent in another container; idle where the kernel has WireGuard."""
+    config = _settings(config_file, flags, joining=False)
+    in_kernel = kernel_has_wireguard()
+    command = companion_command(config, in_kernel=in_kernel)
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - nothing of this process is to stay
+    except OSError as error:
+        _fail(f"cannot start {command[0]}: {error.strerror}", BAD_INPUT)
+
+
+@main.command()
+@CONFIG
 @SOCKET
 def down(config_file: Path | None, socket: Path | None) -> None:
     """Ask the running agent to leave the host as it was found and to end. Its keys stay."""
@@ -196,12 +214,7 @@ def cleanup(config_file: Path | None, purge: bool, **flags: Any) -> None:
     """Remove the interface, routes, rules, firewall table and programs of the agent. Harmless to repeat."""
     config = _settings(config_file, flags, joining=False)
     try:
-        require_capabilities()
-        if is_served(config.socket):
-            # A running agent would put back what is removed here.
-            _asked(lambda: ask(config.socket, "POST", "down"))
-            _wait_until_gone(config.socket)
-        problems = app.cleanup(config)
+        problems = _taken_down(config)
         untold = asyncio.run(app.forget(config)) if purge else None
     except AgentError as error:
         _fail(str(error), BAD_INPUT)
@@ -212,6 +225,50 @@ def cleanup(config_file: Path | None, purge: bool, **flags: Any) -> None:
     for problem in problems:
         click.echo(f"warren-agent: {problem}", err=True)
     sys.exit(FAILED if problems else 0)
+
+
+def _taken_down(config: Config) -> list[str]:
+    """The host as it was found; gives what could not be removed."""
+    require_capabilities()
+    if is_served(config.socket):
+        # A running agent would put back what is removed here.
+        _asked(lambda: ask(config.socket, "POST", "down"))
+        _wait_until_gone(config.socket)
+    return app.cleanup(config)
+
+
+@main.command()
+@CONFIG
+@click.option("--server-url", help="The control server, such as https://203.0.113.10.")
+@click.option("--state-dir", type=click.Path(), help="Folder of the keys and the cached network map.")
+def logout(config_file: Path | None, **flags: Any) -> None:
+    """Leave the mesh: end the agent, be forgotten by the control server, drop the keys.
+
+    The keys stay, and the exit code is 1, if the server cannot be told; `cleanup --purge` drops them anyway.
+    """
+    config = _settings(config_file, flags)
+    try:
+        problems = _taken_down(config)
+        asyncio.run(app.log_out(config))
+    except ControlError as error:
+        _fail(f"still a member, and the keys are kept: {error}", FAILED)
+    except AgentError as error:
+        _fail(str(error), BAD_INPUT)
+    except OSError as error:
+        _fail(f"cannot remove {config.state_dir}: {error.strerror}", FAILED)
+    for problem in problems:
+        click.echo(f"warren-agent: {problem}", err=True)
+    sys.exit(FAILED if problems else 0)
+
+
+@main.command()
+@CONFIG
+@click.option("--file", "target", type=click.File("w"), default="-", help="Where to write; default: here.")
+def bugreport(config_file: Path | None, target: IO[str]) -> None:
+    """Write what helps to find a fault, as JSON: addresses and public keys are in it, secrets are not."""
+    config = _settings(config_file, {}, joining=False)
+    json.dump(bug_report(config), target, indent=2)
+    target.write("\n")
 
 
 if __name__ == "__main__":

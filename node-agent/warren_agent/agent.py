@@ -17,6 +17,7 @@ from warren_agent.config import Config, DataPlane
 from warren_agent.control.client import ControlClient, KeyRotationError
 from warren_agent.data_plane import Plane
 from warren_agent.errors import SetupError, StateError
+from warren_agent.inbound import DENY_ALL, packet_filter
 from warren_agent.kernel.interfaces import PeerStats, WireGuardError
 from warren_agent.kernel.network import HostNetwork
 from warren_agent.keystore import Keys, save, with_accepted_node_key
@@ -92,6 +93,7 @@ class Agent:
         )
         self._own: Member | None = None
         self._members: tuple[Member, ...] = ()
+        self._packet_filter = DENY_ALL
         self._registered = self._netmap is not None
         self._local: LocalState | None = None
         self._prepared = False
@@ -190,7 +192,10 @@ class Agent:
         if netmap.derp_map is not None:
             self._engine.set_relay_map(netmap.derp_map)
         self._engine.set_peers(_path_peers(self._members, self._keys.node.public))
-        self._reconciler.set_map(self._own, self._members, netmap.derp_map, current=current)
+        self._packet_filter = packet_filter(netmap)
+        self._reconciler.set_map(
+            self._own, self._members, netmap.derp_map, self._packet_filter, current=current
+        )
 
     async def _write_cache(self) -> None:
         while True:
@@ -225,6 +230,7 @@ class Agent:
             errors.append(str(error))
         errors += self._reconciler.problems
         errors += self._engine.problems()
+        errors += self._packet_filter.problems
         if self._netmap is not None:
             errors += [f"control server: {message}" for message in self._netmap.health]
         wanted = self._reconciler.desired

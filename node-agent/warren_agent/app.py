@@ -128,6 +128,15 @@ async def forget(config: Config) -> str | None:
     return untold
 
 
+async def log_out(config: Config) -> None:
+    """Leave the mesh and drop the keys once the control server knows it; raises `AgentError` before that."""
+    keys = load(config.state_dir)
+    if keys is None:
+        raise StateError(f"this host is in no mesh: {config.state_dir} holds no keys")
+    await leave(config, keys, _trust(config))
+    await asyncio.to_thread(shutil.rmtree, config.state_dir)
+
+
 async def _tell_leaving(config: Config) -> str | None:
     try:
         keys = load(config.state_dir)

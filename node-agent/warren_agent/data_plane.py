@@ -11,7 +11,7 @@ from warren_agent import requirements
 from warren_agent.config import Config, DataPlane
 from warren_agent.errors import KernelError, SetupError
 from warren_agent.kernel.device import WireGuardDevice
-from warren_agent.kernel.links import add_wireguard_link, find_link
+from warren_agent.kernel.links import add_wireguard_link, find_link, remove_link
 from warren_agent.kernel.rtnetlink import rtnetlink
 from warren_agent.kernel.uapi import UapiWireGuard
 from warren_agent.kernel.wireguard_netlink import KernelWireGuard, kernel_has_wireguard
@@ -53,6 +53,7 @@ class UserspacePlane:
         if await asyncio.to_thread(self._process.answers):
             return False
         if self._config.userspace_external:
+            await asyncio.to_thread(self._make_room)
             logger.info("waiting for WireGuard", extra={"socket": str(self._process.socket_path)})
             # Another container makes the socket; its folder may not exist yet, so there is nothing to watch.
             while not await asyncio.to_thread(self._process.answers):  # noqa: ASYNC110
@@ -66,6 +67,19 @@ class UserspacePlane:
             )
         await asyncio.to_thread(self._process.start)
         return True
+
+    def _make_room(self) -> None:
+        """A kernel device of ours from before the settings were changed keeps the other container's program
+        from starting, and nobody else would remove it.
+        """
+        try:
+            with rtnetlink() as ip:
+                link = find_link(ip, self._config.interface)
+                if link is not None and link.kind == KERNEL_KIND:
+                    logger.warning("removing the kernel's WireGuard device, user space is wanted")
+                    remove_link(ip, link.index)
+        except KernelError as error:
+            raise SetupError(f"cannot remove interface {self._config.interface}: {error}") from error
 
 
 class KernelPlane:
@@ -104,6 +118,22 @@ def wireguard_process(config: Config) -> WireGuardProcess:
     )
 
 
+def _began_in_userspace(config: Config) -> bool:
+    """In a pod whose folder for sockets is its own; the agent and its companion must answer alike."""
+    return wireguard_process(config).socket_path.exists()
+
+
+def companion_command(config: Config, *, in_kernel: bool) -> list[str]:
+    """What the container beside the agent runs: the userspace program, or nothing where the kernel is chosen.
+
+    A socket left by an earlier program says that userspace was chosen before; changing would end sessions.
+    """
+    if in_kernel and not _began_in_userspace(config):
+        # The first process of a container ignores a signal that it does not handle.
+        return ["/bin/sh", "-c", "trap 'exit 0' TERM INT; sleep infinity & wait"]
+    return [config.userspace_program, "-f", config.interface]
+
+
 def choose(config: Config) -> Plane:
     """The kernel where it can, unless a userspace device runs already: changing planes would end sessions.
 
@@ -112,7 +142,8 @@ def choose(config: Config) -> Plane:
     wanted = config.data_plane
     if wanted is DataPlane.AUTO:
         running = wireguard_process(config).answers()
-        in_kernel = not running and not config.userspace_external and kernel_has_wireguard()
+        running = running or (config.userspace_external and _began_in_userspace(config))
+        in_kernel = not running and kernel_has_wireguard()
         wanted = DataPlane.KERNEL if in_kernel else DataPlane.USERSPACE
     if wanted is DataPlane.KERNEL:
         if not kernel_has_wireguard():

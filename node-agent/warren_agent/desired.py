@@ -15,6 +15,7 @@ from typing import Final
 
 from warren_agent.config import Config
 from warren_agent.host import MTU, Device, Host, Network, Peer, Rule
+from warren_agent.inbound import Allowance
 from warren_agent.member import Member
 from warren_agent.plan import network_order
 from warren_agent.ruleset import ruleset
@@ -135,7 +136,13 @@ def _rules(config: Config, around: Surroundings) -> frozenset[Rule]:
     )
 
 
-def desired(own: Member, members: Iterable[Member], config: Config, around: Surroundings) -> Desired:
+def desired(
+    own: Member,
+    members: Iterable[Member],
+    config: Config,
+    around: Surroundings,
+    allowances: Iterable[Allowance] = (),
+) -> Desired:
     """`own` and `members` come from one network map. Expired members keep their key but get nothing."""
     peers = sorted(
         (m for m in members if m.key != own.key and not m.expired and m.disco is not None), key=lambda m: m.id
@@ -154,6 +161,13 @@ def desired(own: Member, members: Iterable[Member], config: Config, around: Surr
         peers={key: Peer(frozenset(networks)) for key, networks in allowed.items()},
         routes=routes,
         rules=_rules(config, around),
-        firewall=ruleset(config.interface, config.listen_port, config.keep_source_local, remote),
+        firewall=ruleset(
+            config.interface,
+            config.listen_port,
+            config.keep_source_local,
+            remote,
+            allowances,
+            (*own.addresses, *config.advertise_routes),
+        ),
     )
     return Desired(host, tuple(refusals))

@@ -19,6 +19,7 @@ from warren_agent.data_plane import Plane, link_index
 from warren_agent.desired import Desired, Surroundings, desired, taken_range
 from warren_agent.errors import AgentError, SetupError
 from warren_agent.host import Network
+from warren_agent.inbound import DENY_ALL, PacketFilter
 from warren_agent.kernel.interfaces import WireGuardError
 from warren_agent.kernel.network import HostNetwork
 from warren_agent.keystore import Keys
@@ -60,6 +61,7 @@ class Reconciler:
         self._own: Member | None = None
         self._members: tuple[Member, ...] = ()
         self._derp_map: DERPMap | None = None
+        self._packet_filter = DENY_ALL
         self._current = False
         self._index: int | None = None
         self._poke_next = False
@@ -69,7 +71,13 @@ class Reconciler:
         """The first network map is in force."""
 
     def set_map(
-        self, own: Member, members: tuple[Member, ...], derp_map: DERPMap | None, *, current: bool
+        self,
+        own: Member,
+        members: tuple[Member, ...],
+        derp_map: DERPMap | None,
+        packet_filter: PacketFilter,
+        *,
+        current: bool,
     ) -> None:
         """Take a map. One that is not `current` was read from disk and may miss the newest peers: it takes
         nothing away, since a peer that is removed and added again loses its session.
@@ -78,6 +86,7 @@ class Reconciler:
         self._own = own
         self._members = members
         self._derp_map = derp_map
+        self._packet_filter = packet_filter
         self._wake.set()
 
     async def prepare(self, *, was_known: bool) -> bool:
@@ -131,7 +140,7 @@ class Reconciler:
             around = await self._surroundings()
             if not self.applied:
                 self._require_free_range(own, around)
-            wanted = desired(own, members, self._config, around)
+            wanted = desired(own, members, self._config, around, self._packet_filter.allowances)
             actions, problems = await self._applier.round(wanted.host, remove=self._current)
         except SetupError as error:
             self._on_setup_error(error)

@@ -1,8 +1,8 @@
 """The agent's one nftables table, as libnftables' JSON objects. Pure.
 
-Three jobs and nothing else: keep the source of local pods that talk to other clusters, fit TCP segments to
-the tunnel, keep the relays' loopback traffic out of connection tracking. The objects are written exactly as
-nftables lists them back, so that wanted and found can be compared.
+Four jobs and nothing else: keep the source of local pods that talk to other clusters, fit TCP segments to
+the tunnel, keep the relays' loopback traffic out of connection tracking, and let in what the mesh's policy
+allows. The objects are written exactly as nftables lists them back, so that wanted and found can be compared.
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from warren_agent.host import MTU, Network, Ruleset
+from warren_agent.inbound import Allowance, Span
+from warren_agent.inbound_rules import CHAIN as INBOUND
+from warren_agent.inbound_rules import HOOK_CHAIN, inbound_expressions
+from warren_agent.inbound_rules import PRIORITY as INBOUND_PRIORITY
 from warren_agent.plan import network_order
 
 FAMILY: Final = "inet"
@@ -135,16 +139,32 @@ def _untracked_rules(listen_port: int) -> list[Json]:
     ]
 
 
+def _inbound_rules(interface: str, allowances: Iterable[Allowance], local: Iterable[Span]) -> list[Json]:
+    hook = _rule(HOOK_CHAIN, _meta("iifname", interface), {"goto": {"target": INBOUND}})
+    return [hook, *(_rule(INBOUND, *each) for each in inbound_expressions(allowances, local))]
+
+
 def ruleset(
-    interface: str, listen_port: int, keep_source_of: Iterable[Network], remote: Iterable[Network]
+    interface: str,
+    listen_port: int,
+    keep_source_of: Iterable[Network],
+    remote: Iterable[Network],
+    allowances: Iterable[Allowance] = (),
+    local: Iterable[Network] = (),
 ) -> Ruleset:
+    """`allowances` may reach `local`, own addresses and ranges that this node serves; the rest is dropped."""
     objects: list[Mapping[str, Any]] = [
         {"table": {"family": FAMILY, "name": TABLE}},
         _chain(KEEP_SOURCE, "nat", "postrouting", BEFORE_MASQUERADE),
         _chain(CLAMP, "filter", "forward", MANGLE),
     ]
     objects += [_chain(name, "filter", hook, RAW) for name, hook, _ in UNTRACKED]
+    objects += [
+        _chain(HOOK_CHAIN, "filter", "prerouting", INBOUND_PRIORITY),
+        {"chain": {"family": FAMILY, "table": TABLE, "name": INBOUND}},
+    ]
     objects += _keep_source_rules(interface, keep_source_of, remote)
     objects += _clamp_rules(interface)
     objects += _untracked_rules(listen_port)
+    objects += _inbound_rules(interface, allowances, map(Span.of, local))
     return Ruleset(tuple(objects))

@@ -7,7 +7,9 @@ control (203.0.113.10)
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -186,6 +188,41 @@ def test_a_host_that_leaves_for_good_is_forgotten_by_the_others(world: Mesh) -> 
     office.start()
     assert eventually(office.ready, within=30.0), office.log.read_text()
     assert office.status()["node"]["name"] == "office"
+
+
+def test_a_host_logs_out_only_when_the_control_server_knows_it(world: Mesh) -> None:
+    home, office = world.joined("home", "office")
+    assert home.peer("office")
+    assert world.control is not None
+    world.control.pause()
+    refused = office.run("logout")
+    assert refused.returncode == 1
+    assert "still a member" in refused.stderr
+    world.control.resume()
+    done = office.run("logout")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (world.folder / "office").exists()
+    assert eventually(lambda: [peer["name"] for peer in home.status()["peers"]] == [])
+    assert office.run("logout").returncode == 2
+
+
+def test_a_bug_report_has_the_host_and_no_secret(world: Mesh) -> None:
+    (home,) = world.joined("home")
+    answer = home.run("bugreport")
+    assert answer.returncode == 0, answer.stderr
+    report = json.loads(answer.stdout)
+    assert report["status"]["node"]["name"] == "home"
+    assert report["ours"]["link_up"]
+    assert "inet warren" in report["host"]["nft list ruleset"]
+    secrets = [world.folder / "join", *(world.folder / "home").glob("*.json")]
+    words = {
+        word for path in secrets for word in re.findall(r"privkey:[0-9a-f]+|join-key[-\w]+", path.read_text())
+    }
+    assert len(words) >= 3
+    assert not [word for word in words if word.removeprefix("privkey:") in answer.stdout]
+    assert home.run("down").returncode == 0
+    stopped = json.loads(home.run("bugreport").stdout)
+    assert "error" in stopped["status"]
 
 
 def take_down(host: AgentHost) -> None:

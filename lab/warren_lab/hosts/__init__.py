@@ -1,6 +1,7 @@
-"""Programs that the lab puts on its hosts: Warren's own, stock Tailscale and its relay, web pages, iperf3."""
+"""Programs that the lab puts on its hosts: Warren, stock Tailscale and its relay, Headscale, web, iperf."""
 
 from warren_lab.hosts.derper import Derper
+from warren_lab.hosts.headscale import Headscale
 from warren_lab.hosts.iperf import IperfServer, throughput_gbits
 from warren_lab.hosts.tailscale import Tailscaled
 from warren_lab.hosts.warren import WarrenAgent, WarrenControl
@@ -8,6 +9,7 @@ from warren_lab.hosts.web import fetch, serve_folder
 
 __all__ = [
     "Derper",
+    "Headscale",
     "IperfServer",
     "Tailscaled",
     "WarrenAgent",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import yaml
 
@@ -25,6 +25,19 @@ from warren_lab.tools import Toolbox
 PORT: Final = 443
 STUN_PORT: Final = 3478
 _interfaces = itertools.count()
+
+
+class ControlServer(Protocol):
+    """What an agent must know of the server that it joins."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def ca_file(self) -> Path: ...
+
+    @property
+    def join_key_file(self) -> Path: ...
 
 
 class WarrenControl:
@@ -99,7 +112,7 @@ class WarrenAgent:
         name: str,
         *,
         namespace: str,
-        control: WarrenControl,
+        control: ControlServer,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Nothing runs before `up`. `settings` go over those made here."""

@@ -1,4 +1,4 @@
-"""nftables through libnftables: whole tables in one transaction, listed back as JSON.
+"""nftables through libnftables: one transaction a change, listed back as JSON.
 
 Touches the agent's own table and no other; must not know what the rules are for.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from warren_agent.ruleset import FAMILY, TABLE
 LIBRARY: Final = "libnftables.so.1"
 _OUTPUT_JSON: Final = 1 << 4
 _TABLE_KEY: Final = {"family": FAMILY, "name": TABLE}
+_CHAIN_KEY: Final = {"family": FAMILY, "table": TABLE}
 _MISSING: Final = "No such file or directory"
 
 
@@ -69,8 +71,48 @@ class Nftables:
         return str(output.decode())
 
 
-def _without_handles(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {kind: {k: v for k, v in body.items() if k != "handle"} for kind, body in entry.items()}
+def _plain(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without handles, and with protocols by number, which are listed by name where the host knows names."""
+    found = {kind: {k: v for k, v in body.items() if k != "handle"} for kind, body in entry.items()}
+    for expression in found.get("rule", {}).get("expr", ()):
+        match expression:
+            case {"match": {"left": {"meta": {"key": "l4proto"}}, "right": str(name)}}:
+                expression["match"]["right"] = _protocol_number(name)
+    return found
+
+
+def _protocol_number(name: str) -> int | str:
+    try:
+        return int(name) if name.isdigit() else socket.getprotobyname(name)
+    except OSError:
+        return name
+
+
+def _rules(ruleset: Ruleset) -> dict[str, list[Mapping[str, Any]]]:
+    """The rules of each chain that has any, in order."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in ruleset.objects:
+        if "rule" in entry:
+            found.setdefault(entry["rule"]["chain"], []).append(entry)
+    return found
+
+
+def _frame(ruleset: Ruleset) -> list[Mapping[str, Any]]:
+    return [entry for entry in ruleset.objects if "rule" not in entry]
+
+
+def _changes(found: Ruleset | None, wanted: Ruleset) -> list[Mapping[str, Any]]:
+    """Commands of one transaction that turn one table into the other."""
+    if found is None or _frame(found) != _frame(wanted):
+        whole = [{"add": {"table": _TABLE_KEY}}, {"delete": {"table": _TABLE_KEY}}]
+        return [*whole, *({"add": entry} for entry in wanted.objects)]
+    old, new = _rules(found), _rules(wanted)
+    commands: list[Mapping[str, Any]] = []
+    for chain in sorted(old.keys() | new.keys()):
+        if old.get(chain) != new.get(chain):
+            commands.append({"flush": {"chain": {**_CHAIN_KEY, "name": chain}}})
+            commands += [{"add": entry} for entry in new.get(chain, [])]
+    return commands
 
 
 class Firewall:
@@ -96,12 +138,10 @@ class Firewall:
         return found
 
     def replace(self, ruleset: Ruleset) -> None:
-        commands: list[Mapping[str, Any]] = [
-            {"add": {"table": _TABLE_KEY}},
-            {"delete": {"table": _TABLE_KEY}},
-        ]
-        commands += [{"add": entry} for entry in ruleset.objects]
-        self._nftables.run(json.dumps({"nftables": commands}))
+        """Whole chains whose rules differ from what is there, or the whole table where its chains differ."""
+        commands = _changes(self._list(), ruleset)
+        if commands:
+            self._nftables.run(json.dumps({"nftables": commands}))
         listed = self._list()
         self._written = None if listed is None else (ruleset, listed)
 
@@ -118,4 +158,4 @@ class Firewall:
                 return None
             raise
         entries = json.loads(text)["nftables"]
-        return Ruleset(tuple(_without_handles(entry) for entry in entries if "metainfo" not in entry))
+        return Ruleset(tuple(_plain(entry) for entry in entries if "metainfo" not in entry))

@@ -10,6 +10,7 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from socket import AF_INET, AF_INET6
 from typing import Final, Literal
@@ -29,6 +30,7 @@ NLMSG_DONE: Final = 3
 REQUEST: Final = 0x1
 ACK: Final = 0x4
 DUMP: Final = 0x300
+DUMP_INTERRUPTED: Final = 0x10
 CONTROL_ID: Final = 0x10
 GET_FAMILY: Final = 3
 _FAMILY_ID: Final = 1
@@ -64,6 +66,8 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 # An attribute's length has 16 bits and the peers are one attribute; this leaves room for what surrounds them.
 MAX_PEERS_BYTES: Final = 32 * 1024
 ALLOWED_IPS_PER_BLOCK: Final = 256
+CACHED: Final = 16384
+"""Devices are read each second, and what they say about addresses is nearly always what they said before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class Message:
     type: int
     sequence: int
     payload: bytes
+    flags: int = 0
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
@@ -105,10 +110,10 @@ def messages(data: bytes) -> Iterator[Message]:
     while offset < len(data):
         if len(data) - offset < _HEADER.size:
             raise DecodeError("a message is cut off")
-        length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
         if length < _HEADER.size or offset + length > len(data):
             raise DecodeError("a message has a wrong length")
-        yield Message(kind, sequence, data[offset + _HEADER.size : offset + length])
+        yield Message(kind, sequence, data[offset + _HEADER.size : offset + length], flags)
         offset += (length + 3) & ~3
 
 
@@ -154,6 +159,7 @@ def encode_sockaddr(endpoint: AddrPort) -> bytes:
     return struct.pack("=H", AF_INET6) + port + bytes(4) + endpoint.ip.packed + bytes(4)
 
 
+@lru_cache(CACHED)
 def decode_sockaddr(data: bytes) -> AddrPort | None:
     """None for a link-local address, which is no endpoint of ours without its zone."""
     if len(data) < 8:
@@ -192,6 +198,11 @@ def _decode_allowed_ip(data: bytes) -> IPv4Network | IPv6Network:
         return ip_network(f"{packed}/{prefix[0]}")
     except ValueError as error:
         raise DecodeError("an allowed address is not a prefix") from error
+
+
+@lru_cache(CACHED)
+def _decode_allowed_ips(data: bytes) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(_decode_allowed_ip(allowed) for _, allowed in attributes(data))
 
 
 def peer_blocks(peer: PeerConfig) -> list[bytes]:
@@ -316,8 +327,7 @@ class DeviceDump:
             if len(time) != 16:
                 raise DecodeError("a handshake time has a wrong size")
             peer.last_handshake_unix_ns = _integer(time[:8], 8) * 1_000_000_000 + _integer(time[8:], 8)
-        for _, allowed in attributes(values.get(_PEER_ALLOWED_IPS, b"")):
-            peer.allowed_ips.append(_decode_allowed_ip(allowed))
+        peer.allowed_ips.extend(_decode_allowed_ips(values.get(_PEER_ALLOWED_IPS, b"")))
 
     def peers(self) -> dict[NodePublic, PeerStats]:
         return {

@@ -20,6 +20,11 @@ from warren_wire.keys import NodePrivate, NodePublic
 _NETLINK_GENERIC: Final = 16
 _RECEIVE_BYTES: Final = 256 * 1024
 _TIMEOUT_SECONDS: Final = 5.0
+_DUMP_TRIES: Final = 5
+
+
+class _DumpChangedError(Exception):
+    """The device was changed between two messages of a dump, which may miss peers or tell them twice."""
 
 
 class _Conversation:
@@ -48,22 +53,31 @@ class _Conversation:
 
     def request(self, payload: bytes, *, dump: bool = False) -> list[bytes]:
         family = self.family()
-        self._sequence += 1
         flags = codec.REQUEST | (codec.DUMP if dump else codec.ACK)
-        return self._exchange(codec.message(family, flags, self._sequence, payload))
+        for _ in range(_DUMP_TRIES):
+            self._sequence += 1
+            try:
+                return self._exchange(codec.message(family, flags, self._sequence, payload))
+            except _DumpChangedError:
+                continue
+        raise WireGuardError("the device changes faster than it can be read")
 
     def _exchange(self, request: bytes) -> list[bytes]:
         """The payloads up to the acknowledgement or the end of the dump."""
         self._socket.send(request)
         payloads: list[bytes] = []
+        changed = False
         while True:
             for answer in codec.messages(self._socket.recv(_RECEIVE_BYTES)):
                 if answer.sequence != self._sequence:
                     continue
+                changed |= bool(answer.flags & codec.DUMP_INTERRUPTED)
                 if answer.type in {codec.NLMSG_ERROR, codec.NLMSG_DONE}:
                     code = codec.error_code(answer.payload) if answer.payload else 0
                     if code:
                         raise OSError(code, os.strerror(code))
+                    if changed:
+                        raise _DumpChangedError
                     return payloads
                 payloads.append(answer.payload)
 

@@ -23,6 +23,8 @@ class OwnEndpoints:
         self._port = listen_port
         self._ipv4_only = ipv4_only
         self._public: dict[AddrPort, tuple[EndpointType, float]] = {}
+        self.port_mapped: AddrPort | None = None
+        """What the router maps to us; valid as long as it stands here."""
 
     def update(
         self, report: NetcheckReport, local: Iterable[IPAddress], now: float
@@ -33,8 +35,10 @@ class OwnEndpoints:
             self._public[endpoint] = (kind, now)
         self._expire(now)
         listed: dict[AddrPort, EndpointType] = {}
+        if self.port_mapped is not None:
+            listed[self.port_mapped] = EndpointType.PORT_MAPPED
         for endpoint, (kind, _) in reversed(self._public.items()):
-            listed[endpoint] = kind
+            listed.setdefault(endpoint, kind)
         for address in local:
             listed.setdefault(AddrPort(address, self._port), EndpointType.LOCAL)
         wanted = {e: k for e, k in listed.items() if e.ip.version == 4}

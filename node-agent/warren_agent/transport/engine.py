@@ -47,6 +47,7 @@ from warren_agent.paths.values import (
 )
 from warren_agent.transport.endpoints import EndpointWriter
 from warren_agent.transport.loopback import LoopbackSocket, SpoofingSocket, loopback_ports
+from warren_agent.transport.port_mapping import PortMapping
 from warren_agent.transport.raw_udp import RawUdp
 from warren_agent.transport.records import PeerRecord
 from warren_agent.transport.relay_dial import RelayTls
@@ -119,6 +120,9 @@ class PathEngine:
         self._addresses = LoopbackAddresses()
         self._routes = RelayRoutes()
         self._own_endpoints = OwnEndpoints(listen_port, ipv4_only)
+        self._port_mapping = PortMapping(
+            node=node, listen_port=listen_port, mark=mark, on_change=self._on_port_mapping
+        )
         self._peers: dict[NodePublic, PathPeer] = {}
         self._records: dict[NodePublic, PeerRecord] = {}
         self._counts: dict[NodePublic, Counts] = {}
@@ -262,6 +266,7 @@ class PathEngine:
                 group.create_task(running.writer.run(), name="endpoints")
                 group.create_task(self._poll_wireguard(running), name="wireguard-poll")
                 group.create_task(self._watch_addresses(running), name="addresses")
+                group.create_task(self._port_mapping.run(), name="port-mapping")
 
     # Sockets and tasks
 
@@ -383,12 +388,18 @@ class PathEngine:
         running.raw.addresses_changed()
         self._own_endpoints.forget_public()
         self._machine.network_changed(time.monotonic())
+        self._port_mapping.network_changed()
         self._pump()
         running.surveyor.request()
         await running.pool.probe()
 
     def _read_local(self) -> tuple[IPAddress, ...]:
         return reachable(read_addresses(), own=self._interface)
+
+    def _on_port_mapping(self) -> None:
+        self._own_endpoints.port_mapped = self._port_mapping.external
+        if self._running is not None and self._local_state is not None:
+            self._list_endpoints(self._running.surveyor.last)
 
     # What comes in
 
@@ -459,9 +470,12 @@ class PathEngine:
 
     def _on_report(self, report: NetcheckReport) -> None:
         assert self._running is not None
-        now = time.monotonic()
         self._home = report.home
         self._running.pool.set_home(report.home)
+        self._list_endpoints(report)
+
+    def _list_endpoints(self, report: NetcheckReport) -> None:
+        now = time.monotonic()
         listed = self._own_endpoints.update(report, self._local, now)
         self._machine.set_own_endpoints(tuple(endpoint for endpoint, _ in listed), now)
         self._pump()
@@ -471,7 +485,7 @@ class PathEngine:
         state = LocalState(
             endpoints=tuple(endpoint for endpoint, _ in listed),
             endpoint_types=tuple(kind.value for _, kind in listed),
-            net_info=net_info(report),
+            net_info=net_info(report, self._port_mapping),
         )
         old, self._local_state = self._local_state, state
         if old is None or _told_apart(old) != _told_apart(state):
@@ -582,7 +596,7 @@ class _Running:
         """Read WireGuard's peers now."""
 
 
-def net_info(report: NetcheckReport) -> NetInfo:
+def net_info(report: NetcheckReport, mapping: PortMapping) -> NetInfo:
     """A report as the control server wants it."""
     latency = {f"{region}-v4": seconds for region, seconds in report.region_latency_v4.items()}
     latency |= {f"{region}-v6": seconds for region, seconds in report.region_latency_v6.items()}
@@ -592,6 +606,9 @@ def net_info(report: NetcheckReport) -> NetInfo:
         working_udp=report.udp,
         preferred_derp=report.home,
         derp_latency=latency,
+        have_port_map=mapping.external is not None,
+        pmp=mapping.seen_pmp,
+        pcp=mapping.seen_pcp,
     )
 
 

@@ -170,11 +170,15 @@ def _pod(mesh: Mesh, images: Images) -> Manifest:
 
 
 def _wireguard(mesh: Mesh, images: Images) -> Manifest:
+    command = ["wireguard", "-f", INTERFACE]
+    if mesh.agents.data_plane == "auto":
+        # Idles on a node whose kernel has WireGuard, which the agent then finds by itself.
+        command = ["warren-agent", "wireguard", "--interface", INTERFACE]
     return {
         "name": "wireguard",
         "image": mesh.image_agent or images.agent,
         "imagePullPolicy": images.pull_policy,
-        "command": ["wireguard", "-f", INTERFACE],
+        "command": command,
         "env": [{"name": "LOG_LEVEL", "value": "error"}],
         "securityContext": network_container(),
         "resources": requests("50m", "32Mi"),

@@ -218,8 +218,11 @@ class PortRange(Message, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class NetPortRange(Message, frozen=True, kw_only=True):
+    """`bits` belongs to a retired form; clients refuse filters that have it."""
+
     ip: str
     ports: PortRange
+    bits: Any = None
 
 
 class CapGrant(Message, frozen=True, kw_only=True):
@@ -229,8 +232,9 @@ class CapGrant(Message, frozen=True, kw_only=True):
 
 
 class FilterRule(Message, frozen=True, kw_only=True):
-    """`ip_proto` None = TCP, UDP and ICMP of both families."""
+    """`ip_proto` None = TCP, UDP and ICMP of both families. `src_bits` is of a retired form, as `bits`."""
 
+    src_bits: Any = None
     src_ips: tuple[str, ...] | None = None
     dst_ports: tuple[NetPortRange, ...] | None = None
     ip_proto: tuple[int, ...] | None = None
