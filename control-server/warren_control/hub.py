@@ -1,8 +1,8 @@
 """Who is connected, and what each of them has yet to be told.
 
 The first change after a quiet time is offered to every stream at once; what follows is gathered for a moment,
-so that a burst is one message and all receivers ask for the same one. A stream keeps one merged change, not a queue: a slow receiver costs
-no memory and gets the newest values when it is ready.
+so that a burst is one message and all receivers ask for the same one. A stream keeps one merged change, not a
+queue: a slow receiver costs no memory and gets the newest values when it is ready.
 """
 
 from __future__ import annotations

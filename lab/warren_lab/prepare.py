@@ -15,7 +15,7 @@ from warren_lab.tools import GROUPS, Printer
     "--no-install", is_flag=True, help="Do not install missing Debian packages; name them and stop."
 )
 def prepare(no_install: bool) -> None:
-    """Install the Debian packages, build the pinned programs and the images that demo and tests use, stock peers included."""
+    """Install the Debian packages, build the pinned programs and all images of demo, tests and benchmarks."""
     problems = preflight.ensure(preflight.NEEDS, install=not no_install)
     if problems:
         raise LabError("; ".join(str(problem) for problem in problems))
