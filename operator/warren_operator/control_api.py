@@ -52,10 +52,14 @@ class ControlApi:
         self._endpoint = endpoint
         self._ssl = _context(endpoint)
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        """For good: whoever still holds this client is refused, and nothing is left open."""
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def status(self) -> ControlStatus:
         return await self._read(ControlStatus, "GET", "/api/v1/status")
@@ -125,6 +129,8 @@ class ControlApi:
         return data
 
     def _open(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise ControlApiError("the control server's address or token has changed meanwhile")
         if self._session is None:
             headers = {"Authorization": f"Bearer {self._endpoint.token}"}
             self._session = aiohttp.ClientSession(headers=headers)

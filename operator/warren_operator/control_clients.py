@@ -31,10 +31,11 @@ class ControlClients:
     async def of(self, mesh: Mesh, managed: Managed) -> ControlApi:
         endpoint = await self._endpoint(mesh, managed)
         key = (mesh.namespace, mesh.name)
-        known = self._clients.get(key)
-        if known is not None and known[0] == endpoint.fingerprint:
-            return known[1]
-        await self.forget(*key)
+        # Forgetting waits, and somebody else may make the new client meanwhile.
+        while (known := self._clients.get(key)) is not None:
+            if known[0] == endpoint.fingerprint:
+                return known[1]
+            await self.forget(*key)
         api = ControlApi(endpoint)
         self._clients[key] = (endpoint.fingerprint, api)
         return api
