@@ -1,0 +1,1 @@
+"""The groups of commands of `warren`, one module each."""
