@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check test prepare bench fuzz clean lock format
+.PHONY: help venv demo check test prepare conformance bench fuzz clean lock format
 
 PYTHON ?= python3
 ARGS ?=
@@ -38,6 +38,9 @@ test: check prepare ## Everything: check, real sockets, namespaces, real cluster
 
 prepare: venv
 	$(BIN)/warren-lab prepare
+
+conformance: venv ## The policy compiler against recorded cases: WARREN_POLICY_CASES=FOLDER make conformance
+	$(BIN)/pytest tests/conformance $(ARGS)
 
 bench: venv ## Figures against a peer in the same run: make bench ARGS=NAME
 	$(BIN)/python bench $(ARGS)

@@ -60,17 +60,25 @@ def ambiguous_users(document: Document, users: Mapping[int, User]) -> Iterator[P
 
 def _user_names(document: Document) -> dict[str, tuple[int, int, str]]:
     found: dict[str, tuple[int, int, str]] = {}
+    seen: set[int] = set()
 
     def add(selectors: tuple[Selector, ...], place: tuple[int, int, str]) -> None:
+        # The rules made of one ACL share the tuple of its sources.
+        if id(selectors) in seen:
+            return
+        seen.add(id(selectors))
         for selector in selectors:
             if selector.kind is Kind.USER:
                 found.setdefault(selector.text, place)
 
     for grant in document.grants:
         place = (grant.place.line, grant.place.column, grant.place.path)
-        add((*grant.sources, *grant.destinations), place)
+        add(grant.sources, place)
+        add(grant.destinations, place)
     for rule in document.ssh:
-        add((*rule.sources, *rule.destinations), (rule.place.line, rule.place.column, rule.place.path))
+        place = (rule.place.line, rule.place.column, rule.place.path)
+        add(rule.sources, place)
+        add(rule.destinations, place)
     for entry in document.node_attributes:
         add(entry.targets, (entry.place.line, entry.place.column, entry.place.path))
     for tag, owners in document.tag_owners.items():

@@ -60,6 +60,10 @@ SECTIONS: Final = (
     "OneCGNATRoute",
 )
 ALLOW_ALL: Final = Grant(NOWHERE, (EVERYONE,), (EVERYONE,), (PacketMatch(None, (ALL_PORTS,)),))
+# Destinations times entries of ip, over all grants.
+MAX_PAIRS: Final = 100_000
+MAX_SSH_RULES: Final = 2_000
+MAX_SSH_TESTS: Final = 1_000
 # Assertions times rules: what tests may cost when a policy is stored.
 MAX_TEST_WORK: Final = 2_000_000
 # What holds while there is no policy at all.
@@ -96,15 +100,23 @@ def _read(problems: ProblemList, root: Value, domains: frozenset[str]) -> Docume
     rules = RuleReader(problems, names, default)
     grants = [*rules.grants(value_of(members, "grants")), *rules.acls(value_of(members, "acls"))]
     count = sum(max(1, len(grant.packets)) for grant in grants)
-    if count > MAX_RULES:
+    if count > MAX_RULES or sum(len(one.packets) * len(one.destinations) for one in grants) > MAX_PAIRS:
         problems.add(
-            root.offset, "", f"{count} rules or more; at most {MAX_RULES} are accepted", "fewer rules"
+            root.offset,
+            "",
+            f"{count} rules or more; at most {MAX_RULES}, and {MAX_PAIRS} pairs of ip and dst, are accepted",
+            "fewer rules",
         )
     tests = read_tests(problems, value_of(members, "tests"))
     if count * sum(len(test.accept) + len(test.deny) for test in tests) > MAX_TEST_WORK:
         problems.add(root.offset, "tests", f"too many assertions for {count} rules", "fewer tests")
     if "acls" not in members and "grants" not in members:
         grants = [replace(ALLOW_ALL, postures=default)]
+    ssh = SshReader(problems, names).rules(value_of(members, "ssh"))
+    ssh_tests = read_ssh_tests(problems, value_of(members, "sshTests"), names)
+    if len(ssh) > MAX_SSH_RULES or len(ssh_tests) > MAX_SSH_TESTS:
+        text = f"at most {MAX_SSH_RULES} rules in ssh and {MAX_SSH_TESTS} tests in sshTests are accepted"
+        problems.add(root.offset, "", text, "fewer of them")
     one_cgnat = members.get("OneCGNATRoute")
     if one_cgnat is not None:
         problems.warn(one_cgnat.name.offset, "OneCGNATRoute", "this setting has no effect here")
@@ -118,9 +130,9 @@ def _read(problems: ProblemList, root: Value, domains: frozenset[str]) -> Docume
         postures,
         read_approvers(problems, value_of(members, "autoApprovers"), names),
         read_node_attributes(problems, value_of(members, "nodeAttrs"), names),
-        SshReader(problems, names).rules(value_of(members, "ssh")),
+        ssh,
         tests,
-        read_ssh_tests(problems, value_of(members, "sshTests"), names),
+        ssh_tests,
         truth(problems, value_of(members, "randomizeClientPort"), "randomizeClientPort"),
         truth(problems, value_of(members, "disableIPv4"), "disableIPv4"),
         None if derp_map is None else plain(derp_map),

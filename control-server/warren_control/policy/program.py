@@ -9,7 +9,7 @@ from typing import Final
 
 from warren_control.policy.document import Capabilities, Document, Grant, PacketMatch
 from warren_control.policy.hujson import Json
-from warren_control.policy.selectors import Kind
+from warren_control.policy.selectors import Kind, Selector
 from warren_control.policy.sides import Side
 
 
@@ -53,9 +53,18 @@ def rules_of(document: Document) -> tuple[Rule, ...]:
 class _Builder:
     def __init__(self) -> None:
         self.rules: list[Rule] = []
+        # By identity of the tuples, which the document keeps: an ACL's rules share their sources.
+        self._sides: dict[tuple[int, tuple[str, ...]], Side] = {}
+
+    def _side(self, selectors: tuple[Selector, ...], postures: tuple[str, ...]) -> Side:
+        key = (id(selectors), postures)
+        found = self._sides.get(key)
+        if found is None:
+            found = self._sides[key] = Side(selectors, postures)
+        return found
 
     def add(self, grant: Grant) -> None:
-        sources = Side(grant.sources, grant.postures)
+        sources = self._side(grant.sources, grant.postures)
         if grant.via:
             targets = Side(tuple(one for one in grant.destinations if one.kind is not Kind.SELF))
             for packet in grant.packets:

@@ -43,6 +43,7 @@ class UnusableError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Question:
+    selector: Selector
     source: AddressSet
     destination: AddressSet
     port: int
@@ -53,6 +54,7 @@ class ReachTests:
     def __init__(self, compiled: Compiled, names: Names) -> None:
         self._compiled = compiled
         self._names = names
+        self._known: dict[Selector, AddressSet] = {}
         self._rules = [rule for rule in compiled.global_rules if rule.packet is not None]
 
     def failures(self, tests: tuple[ReachTest, ...]) -> Iterator[Problem]:
@@ -64,7 +66,7 @@ class ReachTests:
             yield failed(test.place, "it asserts nothing", "accept or deny")
             return
         try:
-            source = self._source(test.source)
+            selector, source = self._source(test.source)
             protocols = _protocols(test.protocol)
         except UnusableError as error:
             yield failed(test.place, str(error))
@@ -72,7 +74,7 @@ class ReachTests:
         words = [(one, True) for one in test.accept] + [(one, False) for one in test.deny]
         for word, wanted in words:
             try:
-                question = self._question(source, word, protocols)
+                question = self._question(selector, source, word, protocols)
             except UnusableError as error:
                 yield failed(word.place, str(error), "one destination and one port: tag:web:443")
                 continue
@@ -88,6 +90,8 @@ class ReachTests:
         waiting = list(question.source.runs)
         used: list[Rule] = []
         for rule in self._matching(question):
+            if question.selector in rule.sources.selectors and not rule.sources.postures:
+                return [rule]
             addresses = self._compiled.sources(rule.sources).addresses
             rest = [run for run in waiting if not addresses.overlaps(run.first, run.last)]
             if len(rest) < len(waiting):
@@ -120,13 +124,15 @@ class ReachTests:
             return f"not every node of {test.source} reaches {word.text}; only some are let in by {places}"
         return f"{test.source} does not reach {word.text}: no rule allows it{_as(question)}"
 
-    def _source(self, text: str) -> AddressSet:
+    def _source(self, text: str) -> tuple[Selector, AddressSet]:
         selector = self._selector(text, "src")
         if selector.kind not in _SOURCES:
             raise UnusableError(f"src {quoted(text)} cannot be the source of a test")
-        return self._addresses(selector, f"src {quoted(text)}")
+        return selector, self._addresses(selector, f"src {quoted(text)}")
 
-    def _question(self, source: AddressSet, word: Located, protocols: frozenset[int]) -> Question:
+    def _question(
+        self, source_selector: Selector, source: AddressSet, word: Located, protocols: frozenset[int]
+    ) -> Question:
         name, colon, ports_text = word.text.strip().rpartition(":")
         if not colon:
             raise UnusableError(f"{quoted(word.text)} names no port")
@@ -141,7 +147,7 @@ class ReachTests:
         if selector.kind not in _DESTINATIONS or not single:
             raise UnusableError(f"{quoted(word.text)} names more than one host")
         destination = self._addresses(selector, quoted(word.text))
-        return Question(source, destination, ports[0].first, protocols)
+        return Question(source_selector, source, destination, ports[0].first, protocols)
 
     def _selector(self, text: str, side: str) -> Selector:
         try:
@@ -151,12 +157,16 @@ class ReachTests:
 
     def _addresses(self, selector: Selector, shown: str) -> AddressSet:
         """Address by address: two nodes with neighbouring addresses stay two sources."""
+        known = self._known.get(selector)
+        if known is not None:
+            return known
         found = self._compiled.resolver.resolve(selector)
         points = sorted(set(self._compiled.roster.points(found.nodes)))
         runs = (*found.space.runs, *(Run(number, number) for number in points))
         if not runs:
             raise UnusableError(f"{shown} means no node and no address now")
-        return AddressSet(tuple(sorted(runs)))
+        self._known[selector] = AddressSet(tuple(sorted(runs)))
+        return self._known[selector]
 
 
 def _protocols(text: str | None) -> frozenset[int]:

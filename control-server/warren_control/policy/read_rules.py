@@ -81,13 +81,14 @@ class RuleReader:
             )
         protocol = self._protocol(value_of(members, "proto"), f"{where}.proto")
         sources = self._sources(value_of(members, "src"), f"{where}.src")
+        chosen = _plain(sources)
         postures = self._postures(value_of(members, "srcPosture"), f"{where}.srcPosture")
         found: list[Grant] = []
         for word, path in words(self._problems, value_of(members, "dst"), f"{where}.dst"):
             target = self._acl_destination(word, path, protocol)
             if target is not None:
                 place = place_of(self._problems, word.offset, path)
-                found.append(Grant(place, _plain(sources), (target[0],), (target[1],), postures=postures))
+                found.append(Grant(place, chosen, (target[0],), (target[1],), postures=postures))
         self._check_self(sources, [grant.destinations[0] for grant in found], everyone_too=True)
         if any(grant.destinations[0].kind not in _AUTOGROUP_KINDS for grant in found):
             found.sort(key=lambda grant: grant.destinations[0].kind is Kind.SELF)

@@ -171,6 +171,10 @@ class Roster:
             start = bisect_left(self._points, first)
             yield from self._points[start : bisect_right(self._points, last, lo=start)]
 
+    def find(self, number: int) -> int | None:
+        """The slot of the node with an address, if there is one."""
+        return self._owner.get(number)
+
     def owner_of(self, number: int) -> int:
         """The slot of the node that has the address."""
         return self._owner[number]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from warren_control.policy import ranges
 from warren_control.policy.bits import bits_of
@@ -14,11 +13,28 @@ from warren_control.policy.roster import Roster
 from warren_control.policy.selectors import LITERAL, Kind, Selector
 
 
-class Side(NamedTuple):
-    """The words of one side: selectors, and the postures their nodes must be in (one of them)."""
+class Side:
+    """The words of one side: selectors, and the postures their nodes must be in (one of them).
 
-    selectors: tuple[Selector, ...]
-    postures: tuple[str, ...] = ()
+    Immutable. Long lists of words stand in many rules and are looked up often, so the hash is kept.
+    """
+
+    __slots__ = ("_hash", "postures", "selectors")
+
+    def __init__(self, selectors: tuple[Selector, ...], postures: tuple[str, ...] = ()) -> None:
+        self.selectors = selectors
+        self.postures = postures
+        self._hash = hash((selectors, postures))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Side) or self._hash != other._hash:
+            return False
+        return self.selectors == other.selectors and self.postures == other.postures
 
 
 @dataclass(frozen=True, slots=True)

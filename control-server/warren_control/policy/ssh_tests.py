@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from warren_control.policy.bits import slots_of
 from warren_control.policy.compiled import Compiled
 from warren_control.policy.document import Located, SshTest
 from warren_control.policy.problems import Problem, quoted
@@ -25,8 +26,10 @@ class SshTests:
         self._compiled = compiled
         self._rules = rules
         self._names = names
-        # Rules are objects that `rules` keeps, so their identity stands for them.
-        self._found: dict[tuple[tuple[int, ...], str, bool], frozenset[str]] = {}
+        self._by_slot: dict[int, tuple[SSHRule, ...]] = {}
+        # `rules` keeps its rules, so their identity stands for them.
+        self._distinct: dict[tuple[int, ...], tuple[SSHRule, ...]] = {}
+        self._found: dict[tuple[int, str, bool], frozenset[str]] = {}
 
     def failures(self, tests: tuple[SshTest, ...]) -> Iterator[Problem]:
         for test in tests:
@@ -55,9 +58,13 @@ class SshTests:
     def _assertions(
         self, test: SshTest, word: Located, nodes: int, addresses: frozenset[str]
     ) -> Iterator[Problem]:
-        for node in self._compiled.roster.nodes(nodes):
-            rules = self._rules.of(self._compiled.roster.slot(node.id))
-            where = f"{test.source} on {node.name} ({word.text})"
+        # Nodes with the same rules give the same answer; the first of them stands for all.
+        alike: dict[int, tuple[tuple[SSHRule, ...], int]] = {}
+        for slot in slots_of(nodes):
+            rules = self._rules_of(slot)
+            alike.setdefault(id(rules), (rules, slot))
+        for rules, slot in alike.values():
+            where = f"{test.source} on {self._compiled.roster.node(slot).name} ({word.text})"
             for login in test.accept:
                 if not addresses <= self._let_in(rules, login.text, checked=False):
                     yield failed(login.place, f"login {quoted(login.text)} of {where} is refused")
@@ -68,9 +75,18 @@ class SshTests:
                 if not addresses <= self._let_in(rules, login.text, checked=True):
                     yield failed(login.place, f"login {quoted(login.text)} of {where} is not checked")
 
+    def _rules_of(self, slot: int) -> tuple[SSHRule, ...]:
+        """The rules of a node, as one object for all nodes that have the same."""
+        found = self._by_slot.get(slot)
+        if found is None:
+            rules = self._rules.of(slot)
+            found = self._distinct.setdefault(tuple(id(rule) for rule in rules), rules)
+            self._by_slot[slot] = found
+        return found
+
     def _let_in(self, rules: tuple[SSHRule, ...], login: str, *, checked: bool) -> frozenset[str]:
-        """Addresses that the rules of a node let in under a login; many nodes have the same rules."""
-        key = (tuple(id(rule) for rule in rules), login, checked)
+        """Addresses that the rules of a node let in under a login."""
+        key = (id(rules), login, checked)
         found = self._found.get(key)
         if found is None:
             found = self._found[key] = frozenset(
