@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import warren_control.policy
-from support.fuzzing import Fuzzer
+from support.policy_fuzzing import Fuzzer
 from support.policy_mesh import NAMES, Mesh
 from warren_control.policy.acceptance import accept
 from warren_control.policy.problems import PolicyError
