@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from warren_lab.tools.cache import cache_root
+
 
 def require_root_netns() -> None:
     """Root, and a kernel that makes network namespaces."""
@@ -31,8 +33,9 @@ def require_program(name: str) -> str:
 
 
 def _built(name: str) -> str | None:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "warren" / "tools"
-    found = sorted(path for path in cache.glob(f"**/{name}") if os.access(path, os.X_OK) and path.is_file())
+    found = sorted(
+        path for path in cache_root().glob(f"**/{name}") if os.access(path, os.X_OK) and path.is_file()
+    )
     return str(found[-1]) if found else None
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from warren_lab import caches
 from warren_lab.cluster.components import PATH
 from warren_lab.cluster.spec import ClusterError
 
@@ -26,8 +27,8 @@ KEPT: Final = 2
 
 
 def seeds_root() -> Path:
-    """``$XDG_CACHE_HOME/warren/seeds`` or ``~/.cache/warren/seeds``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "warren" / "seeds"
+    """Where unpacked images lie, ready to be planted."""
+    return caches.root() / "seeds"
 
 
 def ensure(archive: Path, path: ProgramPath, say: Callable[[str], None], root: Path | None = None) -> Path:

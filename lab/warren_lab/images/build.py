@@ -6,7 +6,6 @@ Decides what is built in which order; the commands are :mod:`warren_lab.images.s
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import tempfile
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from warren_lab import caches
 from warren_lab.images import archive, base, recipes, wheels
 from warren_lab.images.recipes import PRODUCTS, SMALL, Product, Small
 from warren_lab.images.retention import Retention
@@ -54,8 +54,8 @@ class Images:
 
 
 def cache_root() -> Path:
-    """``$XDG_CACHE_HOME/warren/images`` or ``~/.cache/warren/images``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "warren" / "images"
+    """Where images, their layers and their wheels lie."""
+    return caches.root() / "images"
 
 
 def checkout() -> Path:

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from warren_lab import caches
 from warren_lab.errors import ToolError
 
 
 def cache_root() -> Path:
-    """``$XDG_CACHE_HOME/warren/tools`` or ``~/.cache/warren/tools``."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "warren" / "tools"
+    """Where the programs lie."""
+    return caches.root() / "tools"
 
 
 def definitions() -> Path:
@@ -68,7 +67,7 @@ def installing(target: Path) -> Iterator[Path]:
 
 def clear() -> int:
     """Remove everything the lab has cached, images included; returns the bytes freed."""
-    root = cache_root().parent
+    root = caches.root()
     if not root.exists():
         return 0
     freed = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())

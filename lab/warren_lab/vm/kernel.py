@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from warren_lab import caches
 from warren_lab.errors import LabError
-from warren_lab.tools.cache import cache_root, installing, locked
+from warren_lab.tools.cache import installing, locked
 from warren_lab.vm.commands import output_of
 
 META_PACKAGE: Final = "linux-image-cloud-amd64"
@@ -45,7 +46,7 @@ class Kernel:
 
 
 def vm_root() -> Path:
-    return cache_root().parent / "vm"
+    return caches.root() / "vm"
 
 
 def ensure_kernel() -> Kernel:
