@@ -222,7 +222,8 @@ class Registrar:
         if delete:
             await writer.remove(node, now)
         else:
-            await writer.put(dataclasses.replace(node, expiry=now))
+            # Gone on purpose: its peers need not wait whether it comes back.
+            await writer.put(dataclasses.replace(node, expiry=now, online=False, last_seen=now))
         logger.info("node logged out", extra={"node": node.name})
 
     def _refused(

@@ -74,8 +74,9 @@ class WarrenControl:
             "relay": {"enabled": relay, "host": str(address), "stun_listen": f"0.0.0.0:{STUN_PORT}"},
             "regions": [dict(region) for region in regions],
         }
+        self._document = document | dict(settings or {})
         self._config = self.folder / "control.yaml"
-        self._config.write_text(yaml.safe_dump(document | dict(settings or {})))
+        self._config.write_text(yaml.safe_dump(self._document))
         self.process = self._start()
 
     @property
@@ -93,10 +94,23 @@ class WarrenControl:
         )
         return process
 
-    def restart(self) -> None:
-        """End the server at once and start it with the same state."""
+    def restart(self, **settings: Any) -> None:
+        """End the server at once and start it with the same state; `settings` go over those it has."""
         self.process.kill()
+        self.start(**settings)
+
+    def start(self, **settings: Any) -> None:
+        """Start the server again."""
+        self._config.write_text(yaml.safe_dump(self._document | settings))
         self.process = self._start()
+
+    def command(self, *arguments: str) -> str:
+        """What a command of `warren-control` prints, given beside the server or without it."""
+        line = [sys.executable, "-m", "warren_control", *arguments, "--config", str(self._config)]
+        answer = self._run.call(line, namespace=self._namespace)
+        if answer.returncode != 0:
+            raise ProcessError(f"`warren-control {arguments[0]}` failed: {answer.stderr.strip()[-500:]}")
+        return answer.stdout
 
     def close(self) -> None:
         self.process.stop()
