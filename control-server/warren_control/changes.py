@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
@@ -27,7 +28,7 @@ class Patch(enum.Flag):
 _NO_PATCHES: Final[Mapping[int, Patch]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Change:
     """Nodes to send whole or patched (a node that is gone is reported as removed), and map-wide parts."""
 
@@ -47,7 +48,7 @@ class Change:
         """Whether the change is about this node itself."""
         return node in self.nodes or node in self.selves or node in self.patches
 
-    @property
+    @cached_property
     def key(self) -> tuple[object, ...]:
         """Hashable identity of what receivers share that the change is not about."""
         return (self.nodes, frozenset(self.patches.items()), self.derp_map, self.dns)
