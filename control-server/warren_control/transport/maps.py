@@ -9,7 +9,7 @@ from datetime import datetime
 from warren_control.changes import Change
 from warren_control.metrics import ControlMetrics, MapMessage
 from warren_control.model import Node
-from warren_control.netmap import NetmapBuilder
+from warren_control.netmap.builder import NetmapBuilder
 from warren_control.store import Store
 from warren_control.transport.frames import Frames
 
@@ -31,12 +31,12 @@ class Maps:
     async def full(self, node: Node, compress: bool) -> bytes:
         """The first message of a stream."""
         with self._seconds.time():
-            json = self._builder.full(self._store.snapshot, node, self._clock())
+            json = self._builder.full(self._store.views, node, self._clock())
         return self._counted(MapMessage.FULL, await self._frames.once(json, compress))
 
     def delta(self, node: Node, change: Change, compress: bool) -> bytes | None:
         """What is new for a node, `None` if that is nothing."""
-        json = self._builder.delta(self._store.snapshot, node, change, self._clock())
+        json = self._builder.delta(self._store.views, node, change, self._clock())
         if json is None:
             return None
         return self._counted(MapMessage.DELTA, self._frames.shared(json, compress))
