@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 from warren_lab.errors import ProcessError
@@ -13,7 +12,6 @@ from warren_lab.hosts.port_mapper import PortMapper
 from warren_lab.matrix import cells as planned
 from warren_lab.matrix.cells import Cell
 from warren_lab.matrix.results import Result, Seen
-from warren_lab.run import BASE
 from warren_lab.scenario.nodes import Node, Via
 from warren_lab.scenario.overlay import Overlay
 from warren_lab.scenario.probe import Probe
@@ -30,13 +28,11 @@ GROUPS: Final = ("wireguard", "peers")
 Say = Callable[[str], None]
 
 
-def measure(
-    wanted: Sequence[Cell], toolbox: Toolbox, *, width: int, say: Say, base: Path = BASE
-) -> Iterator[Result]:
+def measure(wanted: Sequence[Cell], toolbox: Toolbox, *, width: int, say: Say) -> Iterator[Result]:
     """The results as they come, `width` cells at a time."""
     where = planned.places(wanted)
     say(f"{len(where)} nodes behind {len(where)} attachments of their own join one mesh")
-    with Overlay(planned.topology(where), toolbox, base) as overlay:
+    with Overlay(planned.topology(where), toolbox) as overlay:
         for place in where:
             if place.kind.maps_ports:
                 PortMapper(overlay.run, overlay.network, place.router)

@@ -12,14 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import IPv4Address
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from warren_lab.certificates import Authority
 from warren_lab.hosts import Derper, WarrenControl
 from warren_lab.net import Network, PublicHost, Topology
-from warren_lab.run import BASE, Run
+from warren_lab.run import Run
 from warren_lab.scenario.nodes import Node, OurNode, Side, StockNode
 from warren_lab.scenario.probe import echo
 from warren_lab.tools import Toolbox
@@ -48,10 +47,9 @@ def derper_region(region: int, address: IPv4Address) -> dict[str, Any]:
 class Overlay:
     """A context manager: the network and the servers run when it is entered, nothing is left when it ends."""
 
-    def __init__(self, plan: Topology, toolbox: Toolbox, base: Path = BASE) -> None:
+    def __init__(self, plan: Topology, toolbox: Toolbox) -> None:
         """`plan` gets the two servers' hosts in addition."""
         self._plan = replace(plan, public_hosts=(*plan.public_hosts, CONTROL, RELAY))
-        self._base = base
         self.toolbox = toolbox
         self.nodes: dict[str, Node] = {}
         self._stack = ExitStack()
@@ -70,7 +68,7 @@ class Overlay:
         self._stack.close()
 
     def _build(self) -> None:
-        self.run = self._stack.enter_context(Run(self._base))
+        self.run = self._stack.enter_context(Run())
         self.network = self._stack.enter_context(Network(self._plan, self.run.prefix))
         self._stack.callback(self._abandon)
         self.authority = Authority.create(self.run.path / "ca")
