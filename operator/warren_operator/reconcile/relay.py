@@ -23,6 +23,7 @@ from warren_operator.keys import MembersKey
 from warren_operator.kinds import Kind, Manifest
 from warren_operator.plan import Key, plan
 from warren_operator.reconcile.context import Context
+from warren_operator.reconcile.regions import hosts_of_relay
 from warren_operator.reconcile.reporting import report
 from warren_operator.relay_metrics import connected_clients
 from warren_operator.resources.derprelay import DerpRelay, parse_relay
@@ -99,7 +100,9 @@ async def _report(
     )
     fields: Manifest = {
         "clients": await _clients(context, relay),
-        "addresses": [f"{relay.host}:{relay.derp_port}"],
+        "replicas": ((deployment or {}).get("status") or {}).get("replicas", 0),
+        "selector": naming.query(naming.selector(RELAY, relay=relay.name)),
+        "addresses": await _addresses(context, relay),
         "meshes": announced,
     }
     await report(context, Kind.DERP_RELAY, relay.manifest, conditions, fields)
@@ -159,6 +162,13 @@ async def _observe(context: Context, relay: DerpRelay) -> dict[Key, Manifest]:
         for kind, items in zip(OWNED, lists, strict=True)
         for found in items
     }
+
+
+async def _addresses(context: Context, relay: DerpRelay) -> list[str]:
+    if not relay.has_hosts:
+        return [f"{relay.host}:{relay.derp_port}"]
+    hosts = await hosts_of_relay(context, relay)
+    return [f"{host.shown}:{relay.derp_port}" for host in hosts]
 
 
 async def _clients(context: Context, relay: DerpRelay) -> int:
