@@ -26,6 +26,7 @@ class Kind(enum.Enum):
     POD = ("v1", "Pod", "pods")
     EVENT = ("v1", "Event", "events")
     DEPLOYMENT = ("apps/v1", "Deployment", "deployments")
+    NETWORK_POLICY = ("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
     DAEMON_SET = ("apps/v1", "DaemonSet", "daemonsets")
 
     def __init__(self, api_version: str, kind: str, plural: str) -> None:

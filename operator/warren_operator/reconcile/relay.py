@@ -18,6 +18,7 @@ from warren_operator.desired.relay import (
     tls_secret_name,
 )
 from warren_operator.desired.secrets import relay_secrets, secret_data
+from warren_operator.desired.surroundings import surrounded
 from warren_operator.errors import InvalidResourceError
 from warren_operator.keys import MembersKey
 from warren_operator.kinds import Kind, Manifest
@@ -31,7 +32,13 @@ from warren_operator.resources.mesh import Managed, Mesh, parse_mesh
 
 logger = logging.getLogger(__name__)
 
-OWNED: Final = (Kind.CONFIG_MAP, Kind.SERVICE_ACCOUNT, Kind.SERVICE, Kind.DEPLOYMENT)
+OWNED: Final = (
+    Kind.CONFIG_MAP,
+    Kind.SERVICE_ACCOUNT,
+    Kind.SERVICE,
+    Kind.NETWORK_POLICY,
+    Kind.DEPLOYMENT,
+)
 UNREADY_SECONDS: Final = 2.0
 CLIENTS_SECONDS: Final = 30.0
 
@@ -74,7 +81,8 @@ async def _reconcile(context: Context, relay: DerpRelay, selecting: list[Mesh]) 
             problems.append(f"tls: the Secret {relay.tls_secret} has no {' and no '.join(missing)}")
     observed = await _observe(context, relay)
     usable = not relay.members_only or members is not None
-    desired = relay_objects(relay, members, context.config.images) if usable else []
+    made = relay_objects(relay, members, context.config.images) if usable else []
+    desired = surrounded(made, context.config.surroundings)
     actions = plan(desired, observed)
     if actions:
         problems += await apply(context.cluster, actions)

@@ -42,6 +42,8 @@ def test_all_problems_of_the_settings_are_told_at_once() -> None:
         "WARREN_IMAGE_AGENT": "a",
         "WARREN_IMAGE_PULL_POLICY": "Sometimes",
         "WARREN_RESYNC_SECONDS": "soon",
+        "WARREN_NETWORK_POLICIES": "perhaps",
+        "WARREN_METRICS_FROM": "[1]",
         "WARREN_HEALTH_LISTEN": "9090",
     }
     with pytest.raises(ConfigError) as caught:
@@ -52,6 +54,8 @@ def test_all_problems_of_the_settings_are_told_at_once() -> None:
         "WARREN_IMAGE_CONTROL",
         "WARREN_IMAGE_PULL_POLICY",
         "WARREN_IMAGE_RELAY",
+        "WARREN_METRICS_FROM",
+        "WARREN_NETWORK_POLICIES",
         "WARREN_RESYNC_SECONDS",
     ]
 
