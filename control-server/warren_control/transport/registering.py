@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from warren_control.admission import admitted_node, consumed, rebound
+from warren_control import model
+from warren_control.admission import admitted_node, consumed, predecessor, rebound
 from warren_control.allocation import Pools
 from warren_control.errors import ConflictError, PoolExhaustedError, UnavailableError
 from warren_control.limits import FailureLimit
@@ -165,10 +166,14 @@ class Registrar:
         now: datetime,
     ) -> Node:
         lifetime = self._settings.node_expiry
-        node = admitted_node(outcome, request, machine, writer.snapshot, self._pools, now, lifetime)
+        yielding = predecessor(request, writer.snapshot, now) if outcome.existing is None else None
+        snapshot, yielded = writer.snapshot, () if yielding is None else (yielding,)
+        if yielded:
+            snapshot, _ = model.with_nodes(snapshot, put=yielded)
+        node = admitted_node(outcome, request, machine, snapshot, self._pools, now, lifetime)
         key = outcome.grant.key
         used = consumed(key, now) if key is not None else None
-        await writer.put(node, keys=[used] if used is not None else [])
+        await writer.put(*yielded, node, keys=[used] if used is not None else [])
         logger.info(
             "node registered" if outcome.existing is None else "node renewed",
             extra={"node": node.name, "peer": node.node_key.short(), "address": str(node.addresses[0])},

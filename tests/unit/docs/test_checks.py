@@ -13,14 +13,14 @@ POINTER = re.compile(r"`([a-z0-9_/]+)::(test_\w+)`")
 
 
 @cache
-def tests_of(file: str) -> frozenset[str]:
+def functions_of(file: str) -> frozenset[str]:
     tree = ast.parse((ROOT / "tests" / f"{file}.py").read_text())
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, functions))
 
 
 def test_each_named_test_exists() -> None:
-    missing = [f"{file}::{name}" for file, name in POINTER.findall(TEXT) if name not in tests_of(file)]
+    missing = [f"{file}::{name}" for file, name in POINTER.findall(TEXT) if name not in functions_of(file)]
     assert missing == []
 
 
