@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from aiohttp import web
@@ -25,6 +25,8 @@ class NewPolicy(msgspec.Struct, forbid_unknown_fields=True):
 
     text: str
     comment: str = ""
+    author: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """On whose behalf, if not the token's own."""
 
 
 class PolicyText(msgspec.Struct, forbid_unknown_fields=True):
@@ -82,7 +84,8 @@ class PolicyApi:
         wish = await body_of(request, NewPolicy)
         before = self._keeper.current
         try:
-            await self._keeper.put(wish.text, _author(), wish.comment, _expected(request))
+            author = wish.author or _author()
+            await self._keeper.put(wish.text, author, wish.comment, _expected(request))
         except PolicyRefusedError as error:
             return problem(422, str(error), **examined(error.found))
         except StaleVersionError as error:
