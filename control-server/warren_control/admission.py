@@ -45,7 +45,7 @@ def admitted_node(
 
 
 def predecessor(request: RegisterRequest, snapshot: Snapshot, now: datetime) -> Node | None:
-    """The dead machine that has the newcomer's name, with the name that it keeps; `None` if nobody has to yield.
+    """The dead machine with the newcomer's name, under the name that it keeps; `None` if nobody yields.
 
     A machine that was installed anew comes with other keys, so its name alone tells that it is the same.
     Whoever is logged out, or ephemeral and away, yields; a name that a person chose stays.
