@@ -45,7 +45,9 @@ from warren_control.presence import Presence
 from warren_control.relaymap import RelayMap
 from warren_control.ssh_checks import SshChecks
 from warren_control.store import Store, Writer, utc_now
+from warren_control.transport.liveness import Liveness
 from warren_control.transport.machine_api import MachineApi
+from warren_control.transport.maps import Maps
 from warren_control.transport.polls import Polls
 from warren_control.transport.registering import Registrar, RegistrationSettings
 from warren_control.transport.sources import Sources
@@ -133,7 +135,8 @@ class ControlServer:
         pending = PendingLogins(self._clock)
         settings = RegistrationSettings(config.server_url, config.web_approval, config.node_expiry)
         registrar = Registrar(store, config.pools, self._clock, self.metrics, pending, settings)
-        polls = Polls(store, self._hub, builder, presence, self._clock, self.metrics)
+        maps = Maps(store, builder, self._clock, self.metrics)
+        polls = Polls(store, self._hub, maps, presence, self._clock, self.metrics)
         checks = SshChecks(self._clock)
         self.metrics.ssh_checks_waiting.set_function(lambda: len(checks.undecided()))
         ssh_actions = SshActions(
@@ -149,10 +152,11 @@ class ControlServer:
         records = RecordsFile(config.dns, config.dns_records_file, builder, self._hub, self.metrics)
         admin = self._admin_routes(store, registrar, relays, pending, records, checks)
         app.add_routes(admin)
+        liveness = Liveness()
         upgrades: dict[tuple[str, str], UpgradeHandler] = {
-            ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self.metrics, sources).upgrade
+            ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self.metrics, sources, liveness).upgrade
         }
-        web_sockets = WebSocketTs2021(machine_key, api.handle, self.metrics, sources)
+        web_sockets = WebSocketTs2021(machine_key, api.handle, self.metrics, sources, liveness)
         app.add_routes(web_sockets.routes())
         app.on_shutdown.append(web_sockets.end_all)
         app.add_routes(BootstrapDns(lambda: self._own_names(store, relays)).routes())
@@ -165,6 +169,8 @@ class ControlServer:
             # Ends before the listener does: its clients are told that it will be back.
             self._stack.callback(relay.close)
         self._supervisor.add("changes", self._hub.run)
+        self._supervisor.add("keep-alives", self._hub.keep_alive)
+        self._supervisor.add("liveness", liveness.run)
         self._supervisor.add("presence", presence.run)
         self._supervisor.add("records", store.run)
         if config.dns_records_file is not None:
