@@ -78,14 +78,18 @@ def who_can(
     host, port = destination
     question: dict[str, Any] = {"destination": host, "port": port, "protocol": protocol}
     if source is not None:
-        question["source"] = source
+        answer = ask(context, "POST", "/policy/explain", {**question, "source": source})
+        allowed = answer["allowed"]
+        if output == "table":
+            click.echo(f"{source} {'can' if allowed else 'cannot'} reach {host}:{port}/{protocol}")
+        else:
+            show(answer, output, [], [])
+        context.exit(0 if allowed else 1)
     answer = ask(context, "POST", "/policy/who-can", question)
-    found = answer["sources"]
-    if output == "table" and not found:
-        click.echo(f"{source or 'nobody'} can{'not' if source else ''} reach {host}:{port}/{protocol}")
+    if output == "table" and not answer["sources"]:
+        click.echo(f"nobody can reach {host}:{port}/{protocol}")
     else:
-        show(answer, output, [{"source": name} for name in found], [("SOURCE", "source")])
-    context.exit(1 if source is not None and not found else 0)
+        show(answer, output, [{"source": name} for name in answer["sources"]], [("SOURCE", "source")])
 
 
 @click.command()
