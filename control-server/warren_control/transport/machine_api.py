@@ -10,6 +10,8 @@ import msgspec
 from warren_control.transport.exchange import Exchange
 from warren_control.transport.polls import Polls
 from warren_control.transport.registering import Registrar
+from warren_control.transport.ssh_actions import PREFIX as SSH_ACTION
+from warren_control.transport.ssh_actions import SshActions
 from warren_wire.control.messages import MapRequest, RegisterRequest, decode
 from warren_wire.errors import DecodeError
 
@@ -26,9 +28,10 @@ _NO_FEATURE: Final = msgspec.json.encode(
 class MachineApi:
     """Routes each request to what serves it."""
 
-    def __init__(self, registrar: Registrar, polls: Polls) -> None:
+    def __init__(self, registrar: Registrar, polls: Polls, ssh_actions: SshActions) -> None:
         self._registrar = registrar
         self._polls = polls
+        self._ssh_actions = ssh_actions
 
     async def handle(self, exchange: Exchange) -> None:
         path = exchange.path.partition("?")[0]
@@ -44,6 +47,8 @@ class MachineApi:
                     exchange.reply(200, f"{exchange.machine}\n".encode(), "text/plain; charset=utf-8")
                 case ("POST", "/machine/feature/query"):
                     exchange.reply(200, _NO_FEATURE)
+                case ("GET", _) if path.startswith(SSH_ACTION):
+                    await self._ssh_actions.serve(exchange)
                 case (_, _) if path.startswith("/machine/"):
                     exchange.refuse(501, _NOT_OFFERED)
                 case _:
