@@ -20,6 +20,7 @@ from warren_control.api.local import serve_local
 from warren_control.api.nodes import NodesApi
 from warren_control.api.openapi import OpenApi
 from warren_control.api.pending import PendingApi
+from warren_control.api.policy import PolicyApi
 from warren_control.api.problems import authorise
 from warren_control.api.public import PublicApi, may_use_relays
 from warren_control.api.register_page import RegisterPage
@@ -32,6 +33,7 @@ from warren_control.config import Config
 from warren_control.db.engine import open_engine, parse_url
 from warren_control.db.repository import Repository
 from warren_control.dns_records import RecordsFile
+from warren_control.enforcement.enforcer import Enforcer
 from warren_control.errors import ConfigError, UnavailableError
 from warren_control.hub import Hub
 from warren_control.keyfiles import noise_key, read_secret, relay_key
@@ -39,6 +41,8 @@ from warren_control.keys import bootstrap_records
 from warren_control.metrics import ControlMetrics, PortsCollector
 from warren_control.netmap.builder import MapSettings, NetmapBuilder
 from warren_control.pending import PendingLogins
+from warren_control.policies.file import PolicyFile
+from warren_control.policies.keeper import PolicyKeeper
 from warren_control.presence import Presence
 from warren_control.relaymap import RelayMap
 from warren_control.store import Store, Writer, utc_now
@@ -86,6 +90,7 @@ class ControlServer:
         self._ready = False
         self._listener: Listener | None = None
         self._store: Store | None = None
+        self._policies: PolicyKeeper | None = None
 
     @property
     def port(self) -> int:
@@ -97,6 +102,11 @@ class ControlServer:
     def store(self) -> Store:
         assert self._store is not None, "not started"
         return self._store
+
+    @property
+    def policies(self) -> PolicyKeeper:
+        assert self._policies is not None, "not started"
+        return self._policies
 
     async def start(self) -> None:
         """Opens state and ports; `ConfigError` (or OSError for a taken port) says what is in the way."""
@@ -123,6 +133,7 @@ class ControlServer:
             token = read_secret(config.admin_token_file, "admin_token_file", least=MIN_TOKEN)
         tls = self._tls()
         store, machine_key = await self._open_store()
+        policy_file = await self._open_policy_file()
         relays = RelayMap(config.regions, config.relay.region_id if config.relay is not None else None)
         builder = NetmapBuilder(MapSettings(config.base_domain, config.dns, relays))
         presence = Presence(store, self._hub, self._hub.publish, self._clock)
@@ -165,6 +176,8 @@ class ControlServer:
         self._supervisor.add("records", store.run)
         if config.dns_records_file is not None:
             self._supervisor.add("extra records", records.watch)
+        if policy_file is not None:
+            self._supervisor.add("policy file", policy_file.watch)
         if tls is not None:
             self._supervisor.add("certificate", tls.watch)
         if config.health_listen is not None:
@@ -203,7 +216,14 @@ class ControlServer:
         repository = Repository(engine, self.metrics.stored)
         self._stack.push_async_callback(repository.close)
         now = self._clock()
-        store = self._store = Store(repository, await repository.load(now), self._hub.publish)
+        snapshot = await repository.load(now)
+        enforcer = Enforcer(snapshot, self._config.server_url)
+        store = self._store = Store(repository, snapshot, self._hub.publish, enforcer)
+        managed_by = str(self._config.policy_file or "")
+        self._policies = PolicyKeeper(
+            store, repository, self._clock, self.metrics, self._config.policy_domains, managed_by
+        )
+        await self._policies.load()
         async with store.writing() as writer:
             try:
                 await self._take_in_configured(writer, now)
@@ -213,6 +233,13 @@ class ControlServer:
         self.metrics.nodes.set_function(lambda: len(store.snapshot.nodes))
         self.metrics.revision.set_function(lambda: store.snapshot.revision)
         return store, machine_key
+
+    async def _open_policy_file(self) -> PolicyFile | None:
+        if self._config.policy_file is None:
+            return None
+        file = PolicyFile(self.policies, self._config.policy_file)
+        await file.start()
+        return file
 
     async def _take_in_configured(self, writer: Writer, now: datetime) -> None:
         for key in bootstrap_records(self._config.bootstrap_keys, writer.snapshot, now):
@@ -245,6 +272,7 @@ class ControlServer:
             TokensApi(store, clock),
             RelaysApi(store, relays),
             SettingsApi(config.base_domain, records),
+            PolicyApi(self.policies),
             status,
         )
         found = [route for part in parts for route in part.routes()]

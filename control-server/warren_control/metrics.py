@@ -152,6 +152,17 @@ class ControlMetrics:
             "1 while records cannot be stored: the server answers and changes nothing.",
             registry=registry,
         )
+        self.policy_version = Gauge(
+            "warren_control_policy_version", "Version of the newest accepted policy.", registry=registry
+        )
+        self.policy_failing = Gauge(
+            "warren_control_policy_failing",
+            "1 while the policy in force is not the one that was written last.",
+            registry=registry,
+        )
+        self.policy_refusals = Counter(
+            "warren_control_policy_refusals_total", "Policies that were not accepted.", registry=registry
+        )
         self.task_failures = Counter(
             "warren_control_task_failures_total", "Failures of inner tasks.", ["task"], registry=registry
         )

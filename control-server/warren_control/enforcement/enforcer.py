@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
-from typing import Final
 
 from warren_control.changes import Change, merge
+from warren_control.enforcement.approvals import approved_routes
 from warren_control.enforcement.comparison import compared
 from warren_control.enforcement.consequences import consequences
-from warren_control.enforcement.network import followed, network_of, node_of
+from warren_control.enforcement.network import followed, network_of
 from warren_control.enforcement.policy_views import PolicyViews
 from warren_control.model import Node, Snapshot
 from warren_control.netmap.views import OpenViews, Views
@@ -22,16 +22,13 @@ from warren_control.routes import Prefix
 
 logger = logging.getLogger(__name__)
 
-_NO_ROUTES: Final[frozenset[Prefix]] = frozenset()
-
 
 class Enforcer:
     """The policy in force, if there is one, and the views that follow from it."""
 
-    def __init__(self, snapshot: Snapshot, server_url: str = "", domains: Iterable[str] = ()) -> None:
+    def __init__(self, snapshot: Snapshot, server_url: str = "") -> None:
         self.views: Views = OpenViews(snapshot)
         self._server_url = server_url
-        self._domains = frozenset(domains)
         self._live: LivePolicy | None = None
         self._network: Network | None = None
 
@@ -44,9 +41,10 @@ class Enforcer:
     def document(self) -> Document:
         return NO_POLICY if self._live is None else self._live.index.document
 
-    def network(self, snapshot: Snapshot, document: Document) -> Network:
+    def network(self, snapshot: Snapshot, document: Document, *, attributes: bool = False) -> Network:
         """What a document is compiled against."""
-        return network_of(snapshot, self._domains | document.domains, attributes=_asks_nodes(document))
+        asked = attributes or _asks_nodes(document)
+        return network_of(snapshot, document.domains, attributes=asked)
 
     def compile(self, document: Document, snapshot: Snapshot) -> LivePolicy:
         """A document bound to a snapshot. Pure, and slow enough for a thread of its own."""
@@ -98,10 +96,7 @@ class Enforcer:
 
     def approved(self, node: Node, advertised: Iterable[Prefix]) -> frozenset[Prefix]:
         """The routes that the policy approves by itself."""
-        index = self.index
-        if index is None:
-            return _NO_ROUTES
-        return index.approvals.approved(node_of(node), advertised)
+        return approved_routes(self._live, node, advertised)
 
 
 def everything(snapshot: Snapshot) -> Change:
