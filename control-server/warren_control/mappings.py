@@ -32,6 +32,14 @@ def left_out(mapping: Mapping[K, V], keys: Iterable[K]) -> Mapping[K, V]:
     return MappingProxyType(copy)
 
 
+def differing(old: Mapping[K, V], new: Mapping[K, V]) -> list[K]:
+    """Keys under which the two do not hold the same object."""
+    if old is new:
+        return []
+    found = [key for key, value in new.items() if old.get(key) is not value]
+    return [*found, *(old.keys() - new.keys())]
+
+
 def _copied(mapping: Mapping[K, V]) -> dict[K, V]:
     # The copy that a proxy makes of its dict hashes nothing again: a sixtieth of the time of `dict(proxy)`.
     return mapping.copy() if isinstance(mapping, MappingProxyType) else dict(mapping)

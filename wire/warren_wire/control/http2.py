@@ -316,7 +316,7 @@ class Http2Channel:
         return True
 
     def _put_data(self, stream_id: int, data: bytes) -> None:
-        """A DATA frame that ends nothing. Made here: the library takes as long for it as sealing and writing."""
+        """A DATA frame that ends nothing; the library takes as long to make it as sealing and writing take."""
         stream = self._h2.streams[stream_id]
         self._h2.outbound_flow_control_window -= len(data)
         stream.outbound_flow_control_window -= len(data)
