@@ -26,6 +26,8 @@ from warren_control.api.public import PublicApi, may_use_relays
 from warren_control.api.register_page import RegisterPage
 from warren_control.api.relays import RelaysApi
 from warren_control.api.settings import SettingsApi
+from warren_control.api.ssh_check_page import SshCheckPage
+from warren_control.api.ssh_checks import SshChecksApi
 from warren_control.api.status import StatusApi
 from warren_control.api.tokens import TokensApi
 from warren_control.api.users import UsersApi
@@ -45,6 +47,7 @@ from warren_control.policies.file import PolicyFile
 from warren_control.policies.keeper import PolicyKeeper
 from warren_control.presence import Presence
 from warren_control.relaymap import RelayMap
+from warren_control.ssh_checks import SshChecks
 from warren_control.store import Store, Writer, utc_now
 from warren_control.transport.liveness import Liveness
 from warren_control.transport.machine_api import MachineApi
@@ -52,6 +55,7 @@ from warren_control.transport.maps import Maps
 from warren_control.transport.polls import Polls
 from warren_control.transport.registering import Registrar, RegistrationSettings
 from warren_control.transport.sources import Sources
+from warren_control.transport.ssh_actions import SshActions
 from warren_control.transport.ts2021 import Ts2021
 from warren_control.transport.websocket import WebSocketTs2021
 from warren_runtime.derp_server import DerpService
@@ -144,14 +148,20 @@ class ControlServer:
         registrar = Registrar(store, config.pools, self._clock, self.metrics, pending, settings)
         maps = Maps(store, builder, self._clock, self.metrics)
         polls = Polls(store, self._hub, maps, presence, self._clock, self.metrics)
-        api = MachineApi(registrar, polls)
+        checks = SshChecks(self._clock)
+        self.metrics.ssh_checks_waiting.set_function(lambda: len(checks.undecided()))
+        ssh_actions = SshActions(
+            store, checks, store.enforcer.check_period, self.metrics, config.server_url, self._clock
+        )
+        api = MachineApi(registrar, polls, ssh_actions)
         public = PublicApi(store, machine_key.public, self._clock)
         access = Access(token, store, self._clock)
         app = web.Application(middlewares=[authorise(access, API_PREFIX)], client_max_size=MAX_API_BODY_BYTES)
         app.add_routes(public.routes())
         app.add_routes(RegisterPage(pending, config.base_domain).routes())
+        app.add_routes(SshCheckPage(store, checks, access, self._clock).routes())
         records = RecordsFile(config.dns, config.dns_records_file, builder, self._hub, self.metrics)
-        admin = self._admin_routes(store, registrar, relays, pending, records)
+        admin = self._admin_routes(store, registrar, relays, pending, records, checks)
         app.add_routes(admin)
         liveness = Liveness()
         upgrades: dict[tuple[str, str], UpgradeHandler] = {
@@ -258,6 +268,7 @@ class ControlServer:
         relays: RelayMap,
         pending: PendingLogins,
         records: RecordsFile,
+        checks: SshChecks,
     ) -> list[web.RouteDef]:
         config, clock = self._config, self._clock
         nodes = NodesApi(store, self._hub, config.pools, relays, config.base_domain, clock)
@@ -269,6 +280,7 @@ class ControlServer:
             KeysApi(store, clock),
             UsersApi(store, clock),
             PendingApi(store, pending, registrar),
+            SshChecksApi(store, checks),
             TokensApi(store, clock),
             RelaysApi(store, relays),
             SettingsApi(config.base_domain, records),

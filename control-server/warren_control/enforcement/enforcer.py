@@ -94,6 +94,13 @@ class Enforcer:
             change = merge(change, Change(selves=told, filters=told))
         return change
 
+    def check_period(self, source: int, destination: int, login: str) -> int | None:
+        """How long an SSH approval lasts, in nanoseconds; None: no rule asks for a check."""
+        index = self.index
+        if index is None or not {source, destination} <= index.network.nodes.keys():
+            return None
+        return index.check_period(source, destination, login)
+
     def approved(self, node: Node, advertised: Iterable[Prefix]) -> frozenset[Prefix]:
         """The routes that the policy approves by itself."""
         return approved_routes(self._live, node, advertised)
