@@ -316,7 +316,7 @@ class Http2Channel:
         return True
 
     def _put_data(self, stream_id: int, data: bytes) -> None:
-        """A DATA frame that ends nothing; the library takes as long to make it as sealing and writing take."""
+        """A DATA frame that ends nothing; in the library it takes as long as sealing and writing it."""
         stream = self._h2.streams[stream_id]
         self._h2.outbound_flow_control_window -= len(data)
         stream.outbound_flow_control_window -= len(data)

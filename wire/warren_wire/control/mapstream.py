@@ -20,7 +20,7 @@ _COMPRESSION_LEVEL: Final = 1
 
 
 class FrameEncoder:
-    """Makes frames with one compressor: to make that is most of the work for a small frame. Not thread-safe."""
+    """Makes frames with one compressor, whose making costs most for a small frame. Not thread-safe."""
 
     def __init__(self) -> None:
         self._compressor = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL)
