@@ -245,7 +245,7 @@ class Registrar:
 
 
 def _success(snapshot: Snapshot, node: Node) -> RegisterResponse:
-    profile = profile_of(snapshot, node)
+    profile = profile_of(snapshot, node.user_id)
     return RegisterResponse(
         user=User(id=profile.id, display_name=profile.display_name),
         login=Login(
