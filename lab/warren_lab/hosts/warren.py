@@ -17,7 +17,7 @@ import yaml
 
 from warren_lab.certificates import Authority
 from warren_lab.errors import ProcessError
-from warren_lab.hosts.sockets import accepts_tcp, ask_unix
+from warren_lab.hosts.sockets import accepts_tcp, ask_unix, call_unix
 from warren_lab.process import Process
 from warren_lab.run import Run
 from warren_lab.tools import Toolbox
@@ -70,6 +70,7 @@ class WarrenControl:
             "database": f"sqlite:///{self.folder}/control.db",
             "noise_key_file": str(self.folder / "noise.key"),
             "derp_key_file": str(self.folder / "derp.key"),
+            "admin_socket": str(self.folder / "admin.sock"),
             "admin_token_file": str(_private(self.folder / "token", secrets.token_hex(16))),
             "bootstrap_keys": [{"secret_file": str(self.join_key_file), "reusable": True}],
             "relay": {"enabled": relay, "host": str(address), "stun_listen": f"0.0.0.0:{STUN_PORT}"},
@@ -83,6 +84,10 @@ class WarrenControl:
     @property
     def join_key(self) -> str:
         return self.join_key_file.read_text()
+
+    def api(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Status and document of a call of the admin API, as an administrator on the host makes it."""
+        return call_unix(self.folder / "admin.sock", method, f"/api/v1{path}", body, host="localhost")
 
     def _start(self) -> Process:
         process = self._run.start(
