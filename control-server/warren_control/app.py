@@ -138,7 +138,8 @@ class ControlServer:
         tls = self._tls()
         store, machine_key = await self._open_store()
         policy_file = await self._open_policy_file()
-        relays = RelayMap(config.regions, config.relay.region_id if config.relay is not None else None)
+        embedded = config.relay.region_id if config.relay is not None else None
+        relays = RelayMap(config.regions, embedded, lambda: store.enforcer.relays)
         builder = NetmapBuilder(MapSettings(config.base_domain, config.dns, relays))
         presence = Presence(store, self._hub, self._hub.publish, self._clock)
         self._stack.push_async_callback(self._drain, store, presence)

@@ -19,7 +19,7 @@ from warren_control import model
 from warren_control.changes import NOTHING, Change, merge, whole_and_self
 from warren_control.db.repository import Write
 from warren_control.differences import difference
-from warren_control.enforcement.approvals import approved_anew
+from warren_control.enforcement.approvals import approved_anew, with_approvals
 from warren_control.enforcement.enforcer import Enforcer
 from warren_control.errors import UnavailableError
 from warren_control.model import ApiToken, AuthKey, Node, Snapshot, User
@@ -65,6 +65,7 @@ class Writer:
     ) -> None:
         """Replaces nodes (and keys); `dirty` ones are stored later when not stored now."""
         before = self.snapshot
+        nodes = tuple(self._with_approvals(before.nodes.get(node.id), node) for node in nodes)
         after, moved = model.with_nodes(before, put=nodes)
         for key in keys:
             after = model.with_key(after, key)
@@ -83,6 +84,12 @@ class Writer:
         self._store.swap(after, change, nodes)
         if not durable:
             self._store.mark_dirty([node.id for node in nodes] if dirty else [], primaries=bool(moved))
+
+    def _with_approvals(self, old: Node | None, node: Node) -> Node:
+        """The node with routes approved that the policy approves by itself, if it announces them only now."""
+        if not node.advertised_routes or (old is not None and _announces_alike(old, node)):
+            return node
+        return with_approvals(node, self._store.enforcer.approved(node, node.advertised_routes))
 
     async def remove(self, node: Node, now: datetime) -> Node:
         """Deletes a node; what still polls with its key is told that it is logged out."""
@@ -105,7 +112,9 @@ class Writer:
         await self._store.records.write(
             Write(nodes=approved, primaries=after.primaries if moved else None, policy=version)
         )
+        relays = enforcer.relays
         enforcer.put(live, before)
+        change = merge(change, Change(derp_map=enforcer.relays != relays))
         for node in approved:
             change = merge(change, difference(before.nodes[node.id], node))
         self._store.swap(after, merge(change, whole_and_self(*moved)), approved)
@@ -160,6 +169,10 @@ class Writer:
     async def put_regions(self, regions: Mapping[int, DERPRegion]) -> None:
         await self._store.records.write(Write(regions=regions))
         self._store.swap(model.with_regions(self.snapshot, regions), Change(derp_map=True))
+
+
+def _announces_alike(old: Node, new: Node) -> bool:
+    return (old.advertised_routes, old.tags, old.owner) == (new.advertised_routes, new.tags, new.owner)
 
 
 class Store:

@@ -20,13 +20,19 @@ def approved_routes(live: LivePolicy | None, node: Node, advertised: Iterable[Pr
     return _NONE if live is None else live.index.approvals.approved(node_of(node), advertised)
 
 
+def with_approvals(node: Node, added: Iterable[Prefix]) -> Node:
+    """The node with more routes approved. No approval is ever withdrawn by a policy."""
+    approved = {*node.approved_routes, *added}
+    if approved == set(node.approved_routes):
+        return node
+    return replace(node, approved_routes=routes.ordered(approved))
+
+
 def approved_anew(live: LivePolicy | None, snapshot: Snapshot) -> tuple[Node, ...]:
-    """Nodes with routes that are approved from now on. No approval is ever withdrawn."""
-    found = []
-    for node in snapshot.nodes.values():
-        if node.advertised_routes:
-            added = approved_routes(live, node, node.advertised_routes) - set(node.approved_routes)
-            if added:
-                approved = routes.ordered({*node.approved_routes, *added})
-                found.append(replace(node, approved_routes=approved))
-    return tuple(found)
+    """Nodes with routes that are approved from now on."""
+    announcing = (node for node in snapshot.nodes.values() if node.advertised_routes)
+    pairs = (
+        (node, with_approvals(node, approved_routes(live, node, node.advertised_routes)))
+        for node in announcing
+    )
+    return tuple(after for before, after in pairs if after is not before)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
+from ipaddress import IPv4Network
 
 from warren_control.changes import Change, merge
 from warren_control.enforcement.approvals import approved_routes
 from warren_control.enforcement.comparison import compared
 from warren_control.enforcement.consequences import consequences
+from warren_control.enforcement.joining import PolicyTagOwners, address_pools
 from warren_control.enforcement.network import followed, network_of
 from warren_control.enforcement.policy_views import PolicyViews
 from warren_control.model import Node, Snapshot
@@ -18,7 +20,9 @@ from warren_control.policy.index import PolicyIndex, build_index
 from warren_control.policy.live import LivePolicy
 from warren_control.policy.load import NO_POLICY
 from warren_control.policy.network import Network
+from warren_control.relaymap import NO_POLICY_RELAYS, policy_relays
 from warren_control.routes import Prefix
+from warren_control.tag_requests import TagOwners
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,8 @@ class Enforcer:
         self._server_url = server_url
         self._live: LivePolicy | None = None
         self._network: Network | None = None
+        self.relays = NO_POLICY_RELAYS
+        """What the policy asks for in the relay map."""
 
     @property
     def index(self) -> PolicyIndex | None:
@@ -40,6 +46,15 @@ class Enforcer:
     @property
     def document(self) -> Document:
         return NO_POLICY if self._live is None else self._live.index.document
+
+    @property
+    def tag_owners(self) -> TagOwners | None:
+        """Who may give machines tags; None without a policy."""
+        return None if self._live is None else PolicyTagOwners(self._live.index)
+
+    def address_pools(self, owner: int, tags: Collection[str]) -> tuple[IPv4Network, ...]:
+        """Where the address of a new machine comes from; empty: from anywhere."""
+        return () if self._live is None else address_pools(self._live.index, owner, tags)
 
     def network(self, snapshot: Snapshot, document: Document, *, attributes: bool = False) -> Network:
         """What a document is compiled against."""
@@ -82,6 +97,7 @@ class Enforcer:
         """From now on this one is in force."""
         self._live = live
         self._network = None if live is None else live.index.network
+        self.relays = NO_POLICY_RELAYS if live is None else policy_relays(live.index.document.derp_map)
         self.views = OpenViews(snapshot) if live is None else PolicyViews(snapshot, live.index)
 
     def difference(self, live: LivePolicy | None, nodes: Iterable[int]) -> Change:

@@ -8,15 +8,17 @@ from typing import Final
 
 from warren_control.enforcement.enforcer import Enforcer
 from warren_control.enforcement.network import users_of
+from warren_control.errors import InvalidError
 from warren_control.model import Snapshot
 from warren_control.policy.acceptance import ambiguous_users, names_of
-from warren_control.policy.document import ReachTest, SshTest
+from warren_control.policy.document import Document, ReachTest, SshTest
 from warren_control.policy.index import PolicyIndex
 from warren_control.policy.live import LivePolicy
 from warren_control.policy.load import load
 from warren_control.policy.problems import PolicyError, Problem
 from warren_control.policy.reach_tests import ReachTests
 from warren_control.policy.ssh_tests import SshTests
+from warren_control.relaymap import policy_relays
 
 # Results that are told; what follows is counted as failed or passed all the same.
 MAX_RESULTS: Final = 500
@@ -64,13 +66,22 @@ def examine(text: str, enforcer: Enforcer, snapshot: Snapshot, domains: frozense
         document = load(text, domains)
     except PolicyError as error:
         return Examination(None, error.problems, error.more)
-    ambiguous = tuple(ambiguous_users(document, users_of(snapshot)))
-    if ambiguous:
-        return Examination(None, ambiguous, 0, document.warnings)
+    problems = (*_relay_problems(document, text), *ambiguous_users(document, users_of(snapshot)))
+    if problems:
+        return Examination(None, problems, 0, document.warnings)
     live = enforcer.compile(document, snapshot)
     found = sorted(_results(live.index), key=lambda result: result.passed)
     tests = sorted(found[:MAX_RESULTS], key=lambda result: result.line)
     return Examination(live, (), 0, document.warnings, tuple(tests))
+
+
+def _relay_problems(document: Document, text: str) -> Iterator[Problem]:
+    try:
+        policy_relays(document.derp_map)
+    except InvalidError as error:
+        before = text[: text.find('"derpMap"')]
+        column = len(before) - (before.rfind("\n") + 1) + 1
+        yield Problem(before.count("\n") + 1, column, "derpMap", str(error))
 
 
 def _results(index: PolicyIndex) -> Iterator[TestResult]:

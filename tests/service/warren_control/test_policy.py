@@ -8,7 +8,7 @@ from typing import Any
 
 from support.control_client import ControlClient
 from support.eventually import eventually
-from warren_wire.control.messages import Node
+from warren_wire.control.messages import Hostinfo, Node
 
 from .conftest import Running, StartServer
 
@@ -239,3 +239,142 @@ async def test_questions_are_answered_with_the_rules(server: Running) -> None:
         "closed": [{**pair, "ports": "80"}],
         "truncated": False,
     }
+
+
+def host(client: ControlClient, *tags: str, routes: tuple[str, ...] = ()) -> Hostinfo:
+    """What a machine says of itself that asks for tags and announces routes."""
+    name = client.identity.hostname
+    return Hostinfo(hostname=name, os="linux", request_tags=tags or None, routable_ips=routes or None)
+
+
+async def joined(client: ControlClient, key: str, *tags: str, routes: tuple[str, ...] = ()) -> str:
+    """Registers with tags and routes; the server's refusal."""
+    return (await client.register(key, hostinfo=host(client, *tags, routes=routes))).error
+
+
+async def user_key(server: Running, name: str, email: str) -> str:
+    status, _ = await server.api("POST", "/api/v1/users", {"name": name, "email": email})
+    assert status == 201
+    _, key = await server.api("POST", "/api/v1/keys", {"user": name, "reusable": True})
+    return str(key["key"])
+
+
+async def test_tags_are_given_to_their_owners_alone(server: Running) -> None:
+    owners = await user_key(server, "ops", "ops@example.net")
+    others = await user_key(server, "guest", "guest@example.net")
+    await put(server, policy(("*", "*", "*"), tagOwners={"tag:web": ["ops@example.net"]}))
+    refused = await server.client("intruder")
+    error = await joined(refused, others, "tag:web")
+    assert "tagOwners" in error
+    assert "tag:web" in error
+    assert (await server.api("GET", "/api/v1/nodes?name=intruder"))[1]["nodes"] == []
+    assert "tag:new" in await joined(refused, owners, "tag:web", "tag:new")
+    web = await server.client("web")
+    assert await joined(web, owners, "tag:web") == ""
+    assert (await named(server, "web"))["tags"] == ["tag:web"]
+    plain = await server.client("plain")
+    assert await joined(plain, owners) == ""
+    assert (await named(server, "plain"))["tags"] == []
+    # It comes again and asks for more than before.
+    assert await joined(plain, "", "tag:web") == ""
+    assert (await named(server, "plain"))["tags"] == ["tag:web"]
+
+
+async def test_routes_are_approved_when_announced_and_when_the_policy_comes(server: Running) -> None:
+    key = await user_key(server, "ops", "ops@example.net")
+    early, late = await server.client("early"), await server.client("late")
+    await joined(early, key, routes=("10.20.1.0/24", "10.99.0.0/16", "0.0.0.0/0", "::/0"))
+    assert (await named(server, "early"))["approved_routes"] == []
+    approvers = {"routes": {"10.20.0.0/16": ["ops@example.net"]}, "exitNode": ["ops@example.net"]}
+    await put(server, policy(("*", "*", "*"), autoApprovers=approvers))
+    assert (await named(server, "early"))["approved_routes"] == ["0.0.0.0/0", "10.20.1.0/24", "::/0"]
+    await joined(late, key, routes=("10.20.2.0/24",))
+    assert (await named(server, "late"))["approved_routes"] == ["10.20.2.0/24"]
+    viewer = await server.member("viewer")
+    assert "10.20.2.0/24" in (seen(viewer, "late").allowed_ips or ())
+
+
+async def test_the_policy_sets_attributes_pools_ssh_and_relays(server: Running) -> None:
+    laptop = await server.member("laptop")
+    region = {"RegionID": 901, "RegionCode": "far", "Nodes": [{"Name": "901a", "HostName": "relay.example"}]}
+    await put(
+        server,
+        policy(
+            ("*", "*", "*"),
+            **TAGS,
+            nodeAttrs=[
+                {"target": ["*"], "attr": ["funnel"]},
+                {"target": ["tag:lab"], "ipPool": ["100.80.0.0/24"]},
+            ],
+            randomizeClientPort=True,
+            ssh=[
+                {
+                    "action": "accept",
+                    "src": ["autogroup:member"],
+                    "dst": ["autogroup:self"],
+                    "users": ["root"],
+                }
+            ],
+            derpMap={"Regions": {"901": region}},
+        ),
+    )
+    await laptop.until(lambda: laptop.netmap.ssh_policy and laptop.netmap.ssh_policy.rules)
+    await laptop.until(lambda: laptop.netmap.derp_map and 901 in (laptop.netmap.derp_map.regions or {}))
+    assert laptop.netmap.self_node is not None
+    caps = laptop.netmap.self_node.cap_map or {}
+    assert {"funnel", "randomize-client-port", "https://tailscale.com/cap/ssh"} <= caps.keys()
+    _, key = await server.api("POST", "/api/v1/keys", {"tags": ["tag:lab"]})
+    lab = await server.client("lab")
+    assert await joined(lab, key["key"]) == ""
+    assert (await named(server, "lab"))["addresses"][0] == "100.80.0.1"
+    bad = '{"grants": [],\n "derpMap": {"Regions": {"1": {"RegionCode": "x"}}}}'
+    [problem] = (await put(server, bad, 422))["problems"]
+    assert (problem["line"], problem["path"]) == (2, "derpMap")
+
+
+async def test_roles_and_addresses_of_users_decide_at_once(server: Running) -> None:
+    key = await user_key(server, "ops", "ops@example.net")
+    web, laptop = await server.member("web"), await server.client("laptop")
+    await joined(laptop, key)
+    await laptop.poll()
+    await put(server, policy(("autogroup:admin", "members@", "22"), ("dev@example.net", "members@", "23")))
+    await laptop.until(lambda: not laptop.netmap.peers)
+    await server.api("PATCH", "/api/v1/users/ops", {"roles": ["admin"]})
+    await laptop.until(lambda: peer_names(laptop) == ["web"])
+    await web.until(lambda: ports(web) == {(22, 22)})
+    assert laptop.netmap.self_node is not None
+    await laptop.until(lambda: "https://tailscale.com/cap/is-admin" in caps_of(laptop))
+    await server.api("PATCH", "/api/v1/users/ops", {"roles": [], "email": "dev@example.net"})
+    await web.until(lambda: ports(web) == {(23, 23)})
+    assert (await server.api("PATCH", "/api/v1/users/ops", {"roles": ["king"]}))[0] == 422
+
+
+def caps_of(client: ControlClient) -> set[str]:
+    node = client.netmap.self_node
+    return set() if node is None else set(node.cap_map or {})
+
+
+async def test_via_sends_viewers_through_different_routers(server: Running) -> None:
+    ops, guest = (
+        await user_key(server, "ops", "ops@example.net"),
+        await user_key(server, "guest", "g@example.net"),
+    )
+    routers = {}
+    for name in ("north", "south"):
+        _, key = await server.api("POST", "/api/v1/keys", {"tags": [f"tag:{name}"]})
+        routers[name] = await server.client(name)
+        await joined(routers[name], key["key"], routes=("10.50.0.0/16",))
+        await routers[name].poll(hostinfo=host(routers[name], routes=("10.50.0.0/16",)))
+    grants = [
+        {"src": ["ops@example.net"], "dst": ["10.50.0.0/16"], "ip": ["*"], "via": ["tag:north"]},
+        {"src": ["g@example.net"], "dst": ["10.50.0.0/16"], "ip": ["*"], "via": ["tag:south"]},
+    ]
+    tags: dict[str, Any] = {"tag:north": [], "tag:south": []}
+    approvers = {"routes": {"10.50.0.0/16": ["tag:north", "tag:south"]}}
+    await put(server, json.dumps({"grants": grants, "tagOwners": tags, "autoApprovers": approvers}))
+    viewers = {"north": await server.client("a"), "south": await server.client("b")}
+    for name, key in (("north", ops), ("south", guest)):
+        await joined(viewers[name], key)
+        await viewers[name].poll()
+        assert peer_names(viewers[name]) == [name]
+        assert "10.50.0.0/16" in (seen(viewers[name], name).allowed_ips or ())
