@@ -335,7 +335,9 @@ def policy(mesh: MeshOfTwo) -> Iterator[Callable[[dict[str, Any] | None], None]]
     arguments = ("patch", mesh.home.mesh, "--namespace", NAMESPACE, "--type=merge", "--patch")
 
     def give(wanted: dict[str, Any] | None) -> None:
-        mesh.kubectl(mesh.home, *arguments, json.dumps({"spec": {"policy": wanted}}))
+        # A merge patch takes away only what it names.
+        whole = wanted and {"inline": None, "configMapRef": None, **wanted}
+        mesh.kubectl(mesh.home, *arguments, json.dumps({"spec": {"policy": whole}}))
 
     yield give
     give(None)
