@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
@@ -49,6 +49,23 @@ def allocate(pools: Pools, used: Collection[Address]) -> tuple[IPv4Address | Non
         if twin not in used and usable_v6(twin, pools.v6):
             return v4, twin
     return v4, _free_v6(pools.v6, used, pools.pick)
+
+
+def allocate_in(
+    pools: Pools, preferred: Sequence[IPv4Network], used: Collection[Address]
+) -> tuple[IPv4Address | None, IPv6Address | None]:
+    """The same, with IPv4 from the first of the preferred ranges that has a free address."""
+    if not preferred or pools.v4 is None:
+        return allocate(pools, used)
+    for pool in preferred:
+        try:
+            v4 = _free_v4(pool, used, pools.pick)
+        except PoolExhaustedError:
+            continue
+        return v4, None if pools.v6 is None else _free_v6(pools.v6, used, pools.pick)
+    raise PoolExhaustedError(
+        f"no free address is left in {', '.join(map(str, preferred))} (ipPool of the policy)"
+    )
 
 
 def _free_v4(pool: IPv4Network, used: Collection[Address], pick: Callable[[int], int] | None) -> IPv4Address:

@@ -97,6 +97,7 @@ class NodesApi:
             changed = edited(node, edit, writer.snapshot, self._pools, self._clock())
             if changed != node:
                 await writer.put(changed)
+                changed = writer.snapshot.nodes[node.id]
         self._audit(request, node, changed)
         if changed.disabled != node.disabled:
             # Its view changes as a whole, so it starts a new one.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from warren_control.admission import admitted_node, consumed, rebound
+from warren_control.admission import admitted_node, consumed, rebound, retagged
 from warren_control.allocation import Pools
 from warren_control.errors import ConflictError, PoolExhaustedError, UnavailableError
 from warren_control.limits import FailureLimit
@@ -93,12 +93,13 @@ class Registrar:
         rejected = await self._followed_up(exchange, request)
         now = self._clock()
         async with self._store.writing() as writer:
-            outcome = decide(request, exchange.machine, writer.snapshot, now)
+            owners = self._store.enforcer.tag_owners
+            outcome = decide(request, exchange.machine, writer.snapshot, now, owners)
             try:
                 if outcome == Refused(Refusal.UNKNOWN_KEY) and await writer.learn_key(
                     presented_hash(request)
                 ):
-                    outcome = decide(request, exchange.machine, writer.snapshot, now)
+                    outcome = decide(request, exchange.machine, writer.snapshot, now, owners)
                 if rejected:
                     response, result = self._refused(request, REJECTED, now)
                 else:
@@ -165,8 +166,10 @@ class Registrar:
         now: datetime,
     ) -> Node:
         lifetime = self._settings.node_expiry
-        node = admitted_node(outcome, request, machine, writer.snapshot, self._pools, now, lifetime)
-        key = outcome.grant.key
+        grant = outcome.grant
+        pools = self._store.enforcer.address_pools(grant.owner, grant.tags)
+        node = admitted_node(outcome, request, machine, writer.snapshot, self._pools, now, lifetime, pools)
+        key = grant.key
         used = consumed(key, now) if key is not None else None
         await writer.put(node, keys=[used] if used is not None else [])
         logger.info(
@@ -179,8 +182,8 @@ class Registrar:
         self, writer: Writer, outcome: Outcome, exchange: Exchange, request: RegisterRequest, now: datetime
     ) -> tuple[RegisterResponse, Registration]:
         match outcome:
-            case Refused(refusal=refusal):
-                return self._refused(request, refusal.value, now)
+            case Refused():
+                return self._refused(request, outcome.reason, now)
             case LoggedOut(node=node, delete=delete):
                 await self._log_out(writer, node, now, delete=delete)
                 return RegisterResponse(node_key_expired=True), Registration.LOGOUT
@@ -188,10 +191,13 @@ class Registrar:
                 shortened = dataclasses.replace(node, expiry=expiry)
                 await writer.put(shortened)
                 return _success(writer.snapshot, shortened), Registration.EXPIRY
-            case Unchanged(node=node, rebind=key):
-                if key is not None:
-                    node = rebound(node, key)
-                    await writer.put(node)
+            case Unchanged(node=node, rebind=key, tags=tags):
+                wanted = node if key is None else rebound(node, key)
+                if tags is not None:
+                    wanted = retagged(wanted, tags)
+                if wanted is not node:
+                    await writer.put(wanted)
+                    node = wanted
                 return _success(writer.snapshot, node), Registration.UNCHANGED
             case NewNodeKeyWanted():
                 return RegisterResponse(node_key_expired=True), Registration.EXPIRED

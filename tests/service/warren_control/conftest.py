@@ -86,9 +86,16 @@ class Running:
         await client.poll(**poll)
         return client
 
-    async def api(self, method: str, path: str, body: Any = None, token: str = TOKEN) -> tuple[int, Any]:
+    async def api(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        token: str = TOKEN,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, Any]:
         """A call of the admin API: status and document."""
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", **(headers or {})}
         url = f"https://127.0.0.1:{self.port}{path}"
         async with (
             aiohttp.ClientSession() as session,
