@@ -131,10 +131,11 @@ class RelayLab:
             host_name=str(RELAYS[name]),
         )
 
-    def join(self, name: str, toolbox: Toolbox) -> Tailscaled:
+    def join(self, name: str, toolbox: Toolbox, release: str | None = None) -> Tailscaled:
         """A stock client that has joined."""
+        namespace = self.network.namespace(name)
         client = Tailscaled(
-            self.run, toolbox, name, namespace=self.network.namespace(name), ca_file=self.ca_file
+            self.run, toolbox, name, namespace=namespace, ca_file=self.ca_file, release=release
         )
         client.up(f"https://{CONTROL}", _JOIN_KEY)
         return client
