@@ -76,6 +76,29 @@ def test_clients_of_each_release_roam_restart_and_outlive_relays_of_their_region
         assert both_ways(story.home, story.office)
 
 
+def test_stock_clients_meet_across_a_region_of_the_stock_relay_and_ours(lab: RelayLab) -> None:
+    toolbox = tools.ensure(("peers",))
+    lab.start_control("one", "two")
+    derper = lab.start_derper("two", toolbox, region=True)
+    with lab.join("home", toolbox) as home:
+        assert eventually(lambda: bool(home.status()["Self"]["Relay"]), within=60)
+        ours = lab.start_relay("one")
+        assert eventually(lambda: lab.metrics("one")["warren_relay_links"] == 1, within=60)
+        assert eventually(lambda: lab.metrics("one")["warren_relay_watchers"] == 1, within=60)
+        with lab.join("office", toolbox) as office:
+            assert eventually(lambda: both_ways(home, office), within=60)
+            # Home came before our relay did, so each is on another one.
+            figures = lab.metrics("one")
+            assert (figures["warren_relay_home_clients"], figures["warren_relay_remote_clients"]) == (1, 1)
+            assert figures["warren_relay_forwarded_in_total"] > 0
+            assert figures["warren_relay_forwarded_out_total"] > 0
+            ours.stop()
+            assert eventually(lambda: both_ways(home, office), within=60)
+            derper.close()
+            lab.start_relay("one")
+            assert eventually(lambda: both_ways(home, office), within=60)
+
+
 def test_stock_clients_on_several_workers_of_one_relay(lab: RelayLab) -> None:
     toolbox = tools.ensure(("peers",))
     lab.start_control("one")
