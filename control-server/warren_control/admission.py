@@ -50,6 +50,21 @@ def admitted_node(
     return reports.with_hostinfo(bound, hostinfo, key, taken)
 
 
+def predecessor(request: RegisterRequest, snapshot: Snapshot, now: datetime) -> Node | None:
+    """The dead machine with the newcomer's name, under the name that it keeps; `None` if nobody yields.
+
+    A machine that was installed anew comes with other keys, so its name alone tells that it is the same.
+    Whoever is logged out, or ephemeral and away, yields; a name that a person chose stays.
+    """
+    wanted = names.label_from(request.hostinfo.hostname) if request.hostinfo is not None else ""
+    holder = snapshot.nodes.get(snapshot.by_name.get(wanted, 0))
+    if holder is None or holder.name_pinned:
+        return None
+    if not holder.expired(now) and (holder.online or not holder.ephemeral):
+        return None
+    return dataclasses.replace(holder, name=names.unique_label(wanted, snapshot.names()))
+
+
 def _expiry(
     node: Node, grant: Grant, request: RegisterRequest, now: datetime, lifetime: timedelta | None
 ) -> datetime | None:

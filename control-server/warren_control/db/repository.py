@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -208,14 +209,20 @@ def _reason(error: BaseException) -> str:
 
 
 async def _upsert(connection: AsyncConnection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
+    if rows:
+        await connection.execute(_upserting(connection.dialect.name, table), rows)
+
+
+@functools.cache
+def _upserting(dialect: str, table: sa.Table) -> sa.Executable:
+    """Inserts whole rows or replaces them. To put the statement together takes as long as to run it."""
     # Both databases know the same statement; SQLAlchemy has it once for each.
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table)
+    statement = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
     keys = [column.name for column in table.primary_key]
-    values = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values), rows)
+    values = {
+        column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys
+    }
+    return statement.on_conflict_do_update(index_elements=keys, set_=values)
 
 
 async def _replace(connection: AsyncConnection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+import msgspec
+
 from warren_control.transport.exchange import Exchange
 from warren_control.transport.polls import Polls
 from warren_control.transport.registering import Registrar
@@ -17,6 +19,10 @@ logger = logging.getLogger(__name__)
 
 # Answers of a server without the feature that make no client repeat the call or write about it.
 _NOT_OFFERED: Final = "this server does not offer that"
+# `tailscale serve` and `funnel` ask when a capability is missing, and show this text.
+_NO_FEATURE: Final = msgspec.json.encode(
+    {"Complete": False, "ShouldWait": False, "Text": "This control server does not offer HTTPS certificates."}
+)
 
 
 class MachineApi:
@@ -39,6 +45,8 @@ class MachineApi:
                     exchange.reply(204)
                 case ("GET", "/machine/whoami"):
                     exchange.reply(200, f"{exchange.machine}\n".encode(), "text/plain; charset=utf-8")
+                case ("POST", "/machine/feature/query"):
+                    exchange.reply(200, _NO_FEATURE)
                 case ("GET", _) if path.startswith(SSH_ACTION):
                     await self._ssh_actions.serve(exchange)
                 case (_, _) if path.startswith("/machine/"):

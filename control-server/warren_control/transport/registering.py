@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from warren_control.admission import admitted_node, consumed, rebound, retagged
+from warren_control import model
+from warren_control.admission import admitted_node, consumed, predecessor, rebound, retagged
 from warren_control.allocation import Pools
 from warren_control.errors import ConflictError, PoolExhaustedError, UnavailableError
 from warren_control.limits import FailureLimit
@@ -166,12 +167,16 @@ class Registrar:
         now: datetime,
     ) -> Node:
         lifetime = self._settings.node_expiry
+        yielding = predecessor(request, writer.snapshot, now) if outcome.existing is None else None
+        snapshot, yielded = writer.snapshot, () if yielding is None else (yielding,)
+        if yielded:
+            snapshot, _ = model.with_nodes(snapshot, put=yielded)
         grant = outcome.grant
         pools = self._store.enforcer.address_pools(grant.owner, grant.tags)
-        node = admitted_node(outcome, request, machine, writer.snapshot, self._pools, now, lifetime, pools)
+        node = admitted_node(outcome, request, machine, snapshot, self._pools, now, lifetime, pools)
         key = grant.key
         used = consumed(key, now) if key is not None else None
-        await writer.put(node, keys=[used] if used is not None else [])
+        await writer.put(*yielded, node, keys=[used] if used is not None else [])
         logger.info(
             "node registered" if outcome.existing is None else "node renewed",
             extra={"node": node.name, "peer": node.node_key.short(), "address": str(node.addresses[0])},
@@ -228,7 +233,8 @@ class Registrar:
         if delete:
             await writer.remove(node, now)
         else:
-            await writer.put(dataclasses.replace(node, expiry=now))
+            # Gone on purpose: its peers need not wait whether it comes back.
+            await writer.put(dataclasses.replace(node, expiry=now, online=False, last_seen=now))
         logger.info("node logged out", extra={"node": node.name})
 
     def _refused(
@@ -245,7 +251,7 @@ class Registrar:
 
 
 def _success(snapshot: Snapshot, node: Node) -> RegisterResponse:
-    profile = profile_of(snapshot, node)
+    profile = profile_of(snapshot, node.user_id)
     return RegisterResponse(
         user=User(id=profile.id, display_name=profile.display_name),
         login=Login(
