@@ -161,11 +161,16 @@ def test_a_router_that_comes_back_with_another_address(world: World) -> None:
 
 def test_a_host_that_gets_another_address_under_traffic(world: World) -> None:
     with world.traffic() as traffic:
+        connected_since = world.home.agent.status()["control"]["since"]
         world.network.readdress("home", IPv4Address("192.168.20.99"))
         traffic.wait_answered()
         traffic.wait_direct()
         endpoints = world.home.agent.status()["endpoints"]
         assert eventually(lambda: "192.168.20.99:41641" in world.home.agent.status()["endpoints"]), endpoints
+        # The old connection is dead without a word, and the control server must hear of all this.
+        assert eventually(
+            lambda: world.home.agent.status()["control"]["since"] != connected_since, ANSWER_SECONDS
+        )
 
 
 def test_the_home_relay_of_a_relayed_node_dies_and_another_takes_over(world: World) -> None:
