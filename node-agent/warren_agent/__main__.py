@@ -114,12 +114,18 @@ def main() -> None:
 @click.option("--data-plane", help="auto, kernel or userspace.")
 @click.option("--advertise-route", "advertise_routes", multiple=True, help="A range to offer; repeatable.")
 @click.option("--accept-routes/--no-accept-routes", default=None, help="Use the ranges others offer.")
+@click.option(
+    "--port-mapping",
+    multiple=True,
+    help="nat-pmp, pcp or upnp: how to ask a home router for an open port; repeatable; default: all; or off.",
+)
 @click.option("--socket", type=click.Path(), help="Where to answer `status` and the like.")
 @click.option("--health-listen", help="ADDRESS:PORT of /health, /ready and /metrics, or 'off'.")
 @click.option("--log-level", default="info", show_default=True, envvar="WARREN_AGENT_LOG_LEVEL")
 def up(config_file: Path | None, log_level: str, **flags: Any) -> None:
     """Join and stay until stopped. Stopping by a signal leaves traffic flowing."""
-    flags["advertise_routes"] = list(flags["advertise_routes"]) or None
+    for name in ("advertise_routes", "port_mapping"):
+        flags[name] = list(flags[name]) or None
     config = _settings(config_file, flags)
     try:
         logs.setup(log_level)

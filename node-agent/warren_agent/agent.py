@@ -26,7 +26,7 @@ from warren_agent.member import Member, member_of, self_of
 from warren_agent.paths.values import LocalState, PathPeer
 from warren_agent.reconciler import Reconciler
 from warren_agent.requirements import host_warnings
-from warren_agent.status import Snapshot, document, find_member, region_code
+from warren_agent.status import Snapshot, document, find_member, region_code, region_name
 from warren_agent.transport.engine import PathEngine
 from warren_runtime.health import serve_health
 from warren_runtime.tasks import supervise
@@ -67,8 +67,10 @@ class Agent:
             ssl_context=ssl_context,
             on_local_change=self._on_local_change,
             interface=config.interface,
+            port_mapping=config.port_mapping,
+            home_may_move=lambda: self._client.status.connected,
             # The userspace program mixes up addresses when peers of both families are in use.
-            ipv4_only=plane.kind is DataPlane.USERSPACE,
+            one_family=plane.kind is DataPlane.USERSPACE,
         )
         self._reconciler = Reconciler(
             config=config,
@@ -137,6 +139,7 @@ class Agent:
                 ]
                 try:
                     await self._ended
+                    await self._engine.release()
                 finally:
                     for task in tasks:
                         task.cancel()
@@ -188,6 +191,7 @@ class Agent:
         if netmap.self_node is None:
             return
         self._own = self_of(netmap.self_node)
+        self._engine.set_known_home(self._own.home_relay)
         self._members = tuple(member_of(node) for node in netmap.peers.values())
         if netmap.derp_map is not None:
             self._engine.set_relay_map(netmap.derp_map)
@@ -286,6 +290,7 @@ class Agent:
             "ipv4": None if report.ipv4 is None else str(report.ipv4),
             "ipv6": None if report.ipv6 is None else str(report.ipv6),
             "mapping_varies": report.mapping_varies,
+            "port_mapping": self._engine.port_mapping(),
             "home_relay": {"region_id": report.home, "code": region_code(derp_map, report.home)}
             if report.home
             else None,
@@ -293,7 +298,10 @@ class Agent:
                 {
                     "region_id": region,
                     "code": region_code(derp_map, region),
+                    "name": region_name(derp_map, region),
                     "latency_ms": round(latency * 1000, 3),
+                    "latency_v4_ms": _milliseconds(report.region_latency_v4.get(region)),
+                    "latency_v6_ms": _milliseconds(report.region_latency_v6.get(region)),
                 }
                 for region, latency in sorted(report.region_latency_seconds.items(), key=lambda item: item[1])
             ],
@@ -303,6 +311,10 @@ class Agent:
         """A person takes this node down: `run` ends."""
         if not self._ended.done():
             self._ended.set_result(None)
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _path_peers(members: tuple[Member, ...], own: NodePublic) -> dict[NodePublic, PathPeer]:

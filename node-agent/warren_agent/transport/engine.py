@@ -15,7 +15,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from warren_agent.kernel.interfaces import WireGuard
 from warren_agent.paths.actions import (
@@ -29,8 +29,10 @@ from warren_agent.paths.actions import (
     SetEndpoint,
 )
 from warren_agent.paths.counters import PathCounters, TransportCounters
+from warren_agent.paths.families import FamilyChoice
 from warren_agent.paths.loopback_addresses import LoopbackAddresses
 from warren_agent.paths.machine import PathMachine
+from warren_agent.paths.portmap import ALL_PROTOCOLS, MappingProtocol
 from warren_agent.paths.values import (
     LocalState,
     NetcheckReport,
@@ -89,12 +91,15 @@ class PathEngine:
         ssl_context: ssl.SSLContext,
         on_local_change: Callable[[LocalState], None],
         interface: str = "",
-        ipv4_only: bool = True,
+        one_family: bool = True,
+        home_may_move: Callable[[], bool] = lambda: True,
+        port_mapping: frozenset[MappingProtocol] = ALL_PROTOCOLS,
     ) -> None:
         """`mark` goes on every socket so that no packet of ours enters the tunnel.
 
-        `interface` is WireGuard's own, whose addresses are never offered. `ipv4_only` must stay true with
+        `interface` is WireGuard's own, whose addresses are never offered. `one_family` must stay true with
         userspace WireGuard: it sends to wrong addresses when peers of both families are in use.
+        `home_may_move` says whether peers would learn of another home relay.
         """
         self._node = node
         self._port = listen_port
@@ -102,8 +107,11 @@ class PathEngine:
         self._wireguard = wireguard
         self._tls = RelayTls(ssl_context)
         self._interface = interface
-        self._ipv6 = not ipv4_only
-        self._machine = PathMachine(node=node.public, disco=disco, randomness=os.urandom, ipv4_only=ipv4_only)
+        self._home_may_move = home_may_move
+        self._families = FamilyChoice(one_family)
+        self._machine = PathMachine(
+            node=node.public, disco=disco, randomness=os.urandom, families=self._families.families
+        )
         self._addresses = LoopbackAddresses()
         self._peers: dict[NodePublic, PathPeer] = {}
         self._records: dict[NodePublic, PeerRecord] = {}
@@ -116,11 +124,15 @@ class PathEngine:
             counters=self.transport_counters,
         )
         self._port_mapping = PortMapping(
-            node=node, listen_port=listen_port, mark=mark, on_change=self._on_port_mapping
+            node=node,
+            listen_port=listen_port,
+            mark=mark,
+            protocols=port_mapping,
+            counters=self.transport_counters,
+            on_change=self._on_port_mapping,
         )
         self._own = OwnState(
             listen_port=listen_port,
-            ipv4_only=ipv4_only,
             mapping=self._port_mapping,
             on_change=on_local_change,
         )
@@ -181,6 +193,11 @@ class PathEngine:
         """The endpoint that a new WireGuard peer gets; stable, callable for any key and before `run`."""
         return AddrPort(self._addresses.of(peer), self._loopback_port)
 
+    def set_known_home(self, region: int) -> None:
+        """The home region that peers were told before this start; kept until another one is measured."""
+        if self._running is None:
+            self._home = self._home or region
+
     def home_relay(self) -> int:
         """The home region, 0 before one is chosen."""
         return self._home
@@ -188,6 +205,10 @@ class PathEngine:
     def local_state(self) -> LocalState | None:
         """What was last given to `on_local_change`."""
         return self._own.state
+
+    def port_mapping(self) -> dict[str, Any]:
+        """What the home router was asked for and gave, for people."""
+        return self._port_mapping.document()
 
     def problems(self) -> tuple[str, ...]:
         """What keeps this node from working as it should, for people."""
@@ -245,12 +266,17 @@ class PathEngine:
             raise RuntimeError("the path engine is not running")
         return await self._running.surveyor.fresh_report()
 
+    async def release(self) -> None:
+        """This node leaves the host: give back what it holds elsewhere, which is a port mapping."""
+        await self._port_mapping.release()
+
     async def run(self) -> None:
         """Serve until cancelled. Leaves WireGuard's endpoints as they are, so that traffic goes on."""
         with contextlib.ExitStack() as stack:
             running = self._running = self._open(stack)
             stack.callback(self._stopped)
             await running.addresses.read()
+            self._machine.set_families(self._families.have(running.addresses.current), time.monotonic())
             running.pool.set_regions(self._regions)
             if self._has_relay_map:
                 running.surveyor.set_regions(self._regions, self._scores)
@@ -267,9 +293,7 @@ class PathEngine:
 
     def _open(self, stack: contextlib.ExitStack) -> _Running:
         counters = self.transport_counters
-        raw = RawUdp(
-            port=self._port, mark=self._mark, ipv6=self._ipv6, counters=counters, on_message=self._on_raw
-        )
+        raw = RawUdp(port=self._port, mark=self._mark, ipv6=True, counters=counters, on_message=self._on_raw)
         stack.callback(raw.close)
         loopback = LoopbackSocket(wireguard_port=self._port, counters=counters, on_packets=self._on_loopback)
         stack.callback(loopback.close)
@@ -289,10 +313,12 @@ class PathEngine:
             node=self._node.public,
             tls=self._tls,
             mark=self._mark,
-            ipv6=self._ipv6 and raw.has_ipv6,
+            ipv6=raw.has_ipv6,
             counters=counters,
             send=raw.send,
             heard_at=pool.heard_at,
+            home_may_move=self._home_may_move,
+            known_home=self._home,
             on_report=self._on_report,
         )
         writer = EndpointWriter(self._wireguard, counters)
@@ -318,10 +344,12 @@ class PathEngine:
         logger.info("local addresses changed")
         self._running.raw.addresses_changed()
         self._own.network_changed()
-        self._machine.network_changed(time.monotonic())
+        now = time.monotonic()
+        self._machine.set_families(self._families.have(self._running.addresses.current), now)
+        self._machine.network_changed(now)
         self._port_mapping.network_changed()
         self._pump()
-        self._running.surveyor.request()
+        self._running.surveyor.network_changed()
         await self._running.pool.probe()
 
     def _on_port_mapping(self) -> None:
@@ -361,10 +389,11 @@ class PathEngine:
         assert self._running is not None
         self._home = report.home
         self._running.pool.set_home(report.home)
+        self._machine.set_families(self._families.measured(report), time.monotonic())
         self._list_endpoints(self._running, report)
 
     def _list_endpoints(self, running: _Running, report: NetcheckReport) -> None:
-        endpoints = self._own.update(report, running.addresses.current)
+        endpoints = self._own.update(report, running.addresses.current, self._families.families)
         self._machine.set_own_endpoints(endpoints, time.monotonic())
         self._pump()
 
