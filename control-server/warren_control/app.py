@@ -37,7 +37,7 @@ from warren_control.hub import Hub
 from warren_control.keyfiles import noise_key, read_secret, relay_key
 from warren_control.keys import bootstrap_records
 from warren_control.metrics import ControlMetrics, PortsCollector
-from warren_control.netmap import MapSettings, NetmapBuilder
+from warren_control.netmap.builder import MapSettings, NetmapBuilder
 from warren_control.pending import PendingLogins
 from warren_control.presence import Presence
 from warren_control.relaymap import RelayMap

@@ -14,7 +14,7 @@ from warren_control.differences import worth_storing
 from warren_control.hub import Hub, MapStream
 from warren_control.metrics import ControlMetrics, MapMessage
 from warren_control.model import AuthKey, NamesOfOthers, Node, Snapshot
-from warren_control.netmap import NetmapBuilder
+from warren_control.netmap.builder import NetmapBuilder
 from warren_control.presence import Presence
 from warren_control.reports import after_lite_update, after_poll
 from warren_control.store import Store
@@ -118,24 +118,24 @@ class Polls:
         if change.empty:
             await self._write(exchange, self._frames.keep_alive(compress), MapMessage.KEEP_ALIVE)
             return True
-        snapshot = self._store.snapshot
-        viewer = snapshot.nodes.get(stream.node)
+        views = self._store.views
+        viewer = views.snapshot.nodes.get(stream.node)
         if viewer is None:
             await self._farewell(exchange, request)
             return False
-        json = self._builder.delta(snapshot, viewer, change, self._clock())
+        json = self._builder.delta(views, viewer, change, self._clock())
         if json is not None:
             await self._write(exchange, await self._frames.frame(json, compress), MapMessage.DELTA)
         return True
 
     async def _first(self, exchange: Exchange, request: MapRequest, number: int) -> bool:
-        snapshot = self._store.snapshot
-        node = snapshot.nodes.get(number)
+        views = self._store.views
+        node = views.snapshot.nodes.get(number)
         if node is None:
             await self._farewell(exchange, request)
             return False
         with self._metrics.map_build.time():
-            json = self._builder.full(snapshot, node, self._clock())
+            json = self._builder.full(views, node, self._clock())
         await self._write(exchange, await self._frames.frame(json, _compressed(request)), MapMessage.FULL)
         return True
 

@@ -15,8 +15,9 @@ from typing import Any, Final
 from aiohttp import WSMsgType, web
 
 from warren_control.metrics import ConnectionEnd, ControlMetrics
+from warren_control.transport.connection import Connection, RequestHandler
 from warren_control.transport.sources import Sources
-from warren_control.transport.ts2021 import HANDSHAKE_HEADER, Connection, RequestHandler
+from warren_control.transport.ts2021 import HANDSHAKE_HEADER
 from warren_wire.control.session import UPGRADE, ServerSession
 from warren_wire.errors import WireError
 from warren_wire.keys import MachinePrivate
