@@ -52,5 +52,8 @@ class TransportCounters:
     relay_silent: int = 0
     endpoint_writes: int = 0
     endpoint_write_errors: int = 0
+    tsmp_received: int = 0
+    tsmp_unexpected: int = 0
+    tsmp_rejections: int = 0
     netchecks: int = 0
     port_mapping_refused: int = 0

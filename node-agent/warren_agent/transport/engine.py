@@ -15,7 +15,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
 from warren_agent.kernel.interfaces import WireGuard
 from warren_agent.paths.actions import (
@@ -28,6 +28,7 @@ from warren_agent.paths.actions import (
     SendRelayed,
     SetEndpoint,
 )
+from warren_agent.paths.adverts import DiscoAdverts
 from warren_agent.paths.counters import PathCounters, TransportCounters
 from warren_agent.paths.families import FamilyChoice
 from warren_agent.paths.loopback_addresses import LoopbackAddresses
@@ -40,12 +41,14 @@ from warren_agent.paths.values import (
     PathKind,
     PathPeer,
     PathStatus,
+    PingKind,
     PingResult,
 )
 from warren_agent.transport.address_watch import AddressWatch
 from warren_agent.transport.endpoints import EndpointWriter
 from warren_agent.transport.loopback import LoopbackSocket, SpoofingSocket, loopback_ports
 from warren_agent.transport.own_state import OwnState
+from warren_agent.transport.pings import NO_ANSWER, Pings, by_path
 from warren_agent.transport.port_mapping import PortMapping
 from warren_agent.transport.raw_udp import RawUdp
 from warren_agent.transport.records import PeerRecord
@@ -54,12 +57,14 @@ from warren_agent.transport.relay_map import regions_of
 from warren_agent.transport.relay_pool import RelayPool
 from warren_agent.transport.relayed import RelayedTraffic
 from warren_agent.transport.surveyor import Surveyor
+from warren_agent.transport.tunnel_sockets import TsmpSockets
 from warren_agent.transport.wireguard_watch import WireGuardWatch
 from warren_wire import stun
 from warren_wire.addresses import AddrPort
 from warren_wire.control.messages import DERPMap, DERPRegion
 from warren_wire.derp.client import ClientEvent
-from warren_wire.keys import DiscoPrivate, NodePrivate, NodePublic
+from warren_wire.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
+from warren_wire.tsmp import DiscoAdvert, Rejected, TsmpMessage, TsmpPing, TsmpPong
 
 __all__ = [
     "LocalState",
@@ -73,8 +78,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-DIRECT_PREFERENCE_SECONDS: Final = 0.25
 
 
 class PathEngine:
@@ -102,6 +105,7 @@ class PathEngine:
         `home_may_move` says whether peers would learn of another home relay.
         """
         self._node = node
+        self._disco = disco
         self._port = listen_port
         self._mark = mark
         self._wireguard = wireguard
@@ -140,7 +144,9 @@ class PathEngine:
         self._regions: dict[int, DERPRegion] = {}
         self._scores: Mapping[int, float] = {}
         self._home = 0
-        self._pings: dict[int, asyncio.Queue[PingAnswered]] = {}
+        self._pings = Pings(self._machine, self._pump)
+        self._adverts = DiscoAdverts()
+        self._by_address: dict[IPAddress, NodePublic] = {}
         self._loopback_port = loopback_ports(listen_port)[0]
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for: float | None = None
@@ -168,7 +174,8 @@ class PathEngine:
         """Take all peers; what is known about those that stay is kept. May be called before `run`."""
         first = not self._peers and bool(peers)
         new = any(key not in self._peers for key in peers)
-        self._peers = dict(peers)
+        self._peers = self._adverts.applied(peers)
+        self._by_address = {address: key for key, peer in peers.items() for address in peer.addresses}
         keys = set(self._peers)
         self._addresses.keep_only(keys)
         self._relayed.routes.keep_only(keys)
@@ -237,28 +244,22 @@ class PathEngine:
             history=tuple(record.history),
         )
 
-    async def ping(self, peer: NodePublic, timeout_seconds: float = 5.0) -> PingResult:
-        """Ask a peer for an answer by every path; the direct one wins if both answer about as fast."""
-        token = self._machine.ask(peer, time.monotonic())
-        if token is None:
+    async def ping(
+        self, peer: NodePublic, kind: PingKind = PingKind.DISCO, timeout_seconds: float = 5.0
+    ) -> PingResult:
+        """Ask a peer for an answer. Raises `KeyError` for one that cannot be asked that way."""
+        if kind is PingKind.DISCO:
+            return await self._pings.disco(peer, timeout_seconds)
+        known = self._peers.get(peer)
+        if known is None or not known.addresses or self._running is None:
             raise KeyError(f"no peer {peer.short()}")
-        answers = self._pings[token] = asyncio.Queue(maxsize=64)
-        self._pump()
-        best: PingAnswered | None = None
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                best = await answers.get()
-                while best.endpoint is None:
-                    async with asyncio.timeout(DIRECT_PREFERENCE_SECONDS):
-                        best = await answers.get()
-        except TimeoutError:
-            pass
-        finally:
-            del self._pings[token]
-        if best is None:
-            return PingResult(PathKind.IDLE, None, None, None)
-        kind = PathKind.DIRECT if best.endpoint is not None else PathKind.RELAY
-        return PingResult(kind, best.endpoint, best.region, best.latency_seconds)
+        if kind is PingKind.TSMP:
+            latency = await self._pings.tsmp(self._running.tsmp, known.addresses[0], timeout_seconds)
+        else:
+            latency = await self._pings.icmp(known.addresses[0], timeout_seconds)
+        if peer not in self._machine:
+            return NO_ANSWER
+        return by_path(self._status_of(peer), latency)
 
     async def netcheck(self) -> NetcheckReport:
         """Look at the network now and wait for the report."""
@@ -328,10 +329,13 @@ class PathEngine:
             writer=writer,
             loopback_endpoint=self.loopback_endpoint,
             relayed_in=lambda key: self._records[key].relay_rx_packets,
+            on_handshake=self._advertise,
             done=self._pump,
         )
+        tsmp = TsmpSockets(self._interface, self._on_tsmp, self._on_strange_tsmp)
+        stack.callback(tsmp.close)
         addresses = AddressWatch(self._interface, self._network_changed)
-        return _Running(raw, loopback, spoofing, pool, surveyor, writer, wireguard, addresses)
+        return _Running(raw, loopback, spoofing, pool, surveyor, writer, wireguard, addresses, tsmp)
 
     def _stopped(self) -> None:
         self._running = None
@@ -376,6 +380,38 @@ class PathEngine:
             self._relayed.from_relay(region, events, self._running.loopback, self._running.spoofing)
             self._pump()
 
+    def _on_tsmp(self, message: TsmpMessage, source: IPAddress) -> None:
+        """A signal from inside the tunnel, where WireGuard vouches for the source."""
+        key = self._by_address.get(source)
+        if key is None or self._running is None:
+            self._on_strange_tsmp()
+            return
+        self.transport_counters.tsmp_received += 1
+        match message:
+            case TsmpPing(data):
+                self._running.tsmp.send(TsmpPong(data), source)
+            case TsmpPong():
+                self._pings.tsmp_answered(message)
+            case DiscoAdvert(disco):
+                self._take_advert(key, disco)
+            case Rejected():
+                self.transport_counters.tsmp_rejections += 1
+
+    def _on_strange_tsmp(self) -> None:
+        self.transport_counters.tsmp_unexpected += 1
+
+    def _take_advert(self, key: NodePublic, disco: DiscoPublic) -> None:
+        if self._adverts.heard(key, self._peers[key].disco, disco):
+            self._peers = self._adverts.applied(self._peers)
+            self._machine.set_peers(self._peers, time.monotonic())
+            self._pump()
+
+    def _advertise(self, key: NodePublic) -> None:
+        """A new session: tell our disco key inside it, as stock peers do; the map may be late or cut off."""
+        peer = self._peers.get(key)
+        if peer is not None and peer.addresses and self._running is not None:
+            self._running.tsmp.send(DiscoAdvert(self._disco.public), peer.addresses[0])
+
     def _on_relay_state(self, region: int, connected: bool) -> None:
         if connected:
             self._relayed.routes.connected(region)
@@ -410,9 +446,7 @@ class PathEngine:
                 case PathChanged():
                     self._on_path_changed(event)
                 case PingAnswered():
-                    queue = self._pings.get(event.token)
-                    if queue is not None and not queue.full():
-                        queue.put_nowait(event)
+                    self._pings.answered(event)
                 case _:
                     assert_never(event)
         deadline = self._machine.next_timeout()
@@ -478,3 +512,4 @@ class _Running:
     writer: EndpointWriter
     wireguard: WireGuardWatch
     addresses: AddressWatch
+    tsmp: TsmpSockets

@@ -112,24 +112,16 @@ class UpnpClient:
     async def _descriptions(self) -> list[str]:
         """Where the router's descriptions are, each once."""
         loop = asyncio.get_running_loop()
+        sock = self._bound()
+        transport, answers = await loop.create_datagram_endpoint(_Answers, sock=sock)
         urls: dict[str, None] = {}
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._mark)
-            try:
-                sock.bind((str(self.router.own), 0))
-                sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, self.router.own.packed)
-            except OSError as error:
-                raise UpnpError(f"cannot search: {error.strerror}") from error
-            self._search(sock)
+        try:
+            self._search(transport)
             deadline = loop.time() + SEARCH_SECONDS
             for _ in range(MAX_ANSWERS):
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        data, source = await loop.sock_recvfrom(sock, codec.MAX_ANSWER_BYTES)
-                except (TimeoutError, OSError):
-                    break
-                if source[0] != str(self.router.gateway):
+                async with asyncio.timeout_at(deadline):
+                    data, source = await answers.received.get()
+                if source != str(self.router.gateway):
                     continue
                 try:
                     url = codec.location(data, self.router.gateway)
@@ -139,9 +131,25 @@ class UpnpClient:
                 if url is not None:
                     urls[url] = None
                     deadline = min(deadline, loop.time() + MORE_ANSWERS_SECONDS)
+        except TimeoutError:
+            pass
+        finally:
+            transport.close()
         return list(urls)[:MAX_DESCRIPTIONS]
 
-    def _search(self, sock: socket.socket) -> None:
+    def _bound(self) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._mark)
+            sock.bind((str(self.router.own), 0))
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, self.router.own.packed)
+        except OSError as error:
+            sock.close()
+            raise UpnpError(f"cannot search: {error.strerror}") from error
+        return sock
+
+    def _search(self, transport: asyncio.DatagramTransport) -> None:
         """The router alone first, which opens the host's own firewall for its answers."""
         gateway, group = self.router.gateway, codec.SSDP_GROUP
         for target, to in (
@@ -149,8 +157,7 @@ class UpnpClient:
             (codec.GATEWAY_DEVICE, gateway),
             (codec.GATEWAY_DEVICE, group),
         ):
-            with contextlib.suppress(OSError):
-                sock.sendto(codec.search(target, to), (str(to), codec.SSDP_PORT))
+            transport.sendto(codec.search(target, to), (str(to), codec.SSDP_PORT))
 
     async def _call(
         self, service: Service, action: str, arguments: Mapping[str, str | int], wanted: str
@@ -190,6 +197,17 @@ class UpnpClient:
                 return response.status, await _at_most(response.content, codec.MAX_DOCUMENT_BYTES)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise UpnpError(f"the router does not answer: {error or type(error).__name__}") from error
+
+
+class _Answers(asyncio.DatagramProtocol):
+    """The first answers to a search, each with the address it came from."""
+
+    def __init__(self) -> None:
+        self.received: asyncio.Queue[tuple[bytes, str]] = asyncio.Queue(MAX_ANSWERS)
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            self.received.put_nowait((data[: codec.MAX_ANSWER_BYTES], addr[0]))
 
 
 async def _at_most(content: Any, limit: int) -> bytes:
