@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
@@ -30,7 +31,7 @@ _NO_PEERS: Final[Mapping[int, frozenset[int]]] = MappingProxyType({})
 MAX_RECHECKED: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Change:
     """Nodes to send whole or patched (a node that is gone is reported as removed), and map-wide parts."""
 
@@ -70,7 +71,7 @@ class Change:
             or node in self.recheck
         )
 
-    @property
+    @cached_property
     def key(self) -> tuple[object, ...]:
         """Hashable identity of what receivers share that the change is not about."""
         return (self.nodes, frozenset(self.patches.items()), self.derp_map, self.dns)

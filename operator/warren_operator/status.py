@@ -45,6 +45,9 @@ class MeshFacts:
     """Reasons for which agents of this cluster were not let in."""
     problems: tuple[str, ...] = ()
     """What could not be written, or is missing."""
+    hosts_taken_by: str | None = None
+    """Another Mesh whose agents have the hosts of this cluster."""
+    policy: Condition | None = None
 
 
 def mesh_conditions(facts: MeshFacts) -> list[Condition]:
@@ -53,7 +56,9 @@ def mesh_conditions(facts: MeshFacts) -> list[Condition]:
         parts.append(_control_server(facts))
     if facts.agents_wanted:
         parts += [_agents(facts), _join_key(facts)]
-    return [_summary(parts, facts.problems), *parts]
+    # A policy that is refused leaves the last good one in force: the mesh is ready all the same.
+    about_policy = [facts.policy] if facts.policy is not None else []
+    return [_summary(parts, facts.problems), *parts, *about_policy]
 
 
 def deployment_condition(kind: str, deployment: Manifest | None, wanted: int = 1) -> Condition:
@@ -63,8 +68,11 @@ def deployment_condition(kind: str, deployment: Manifest | None, wanted: int = 1
     generation = deployment["metadata"].get("generation", 0)
     if status.get("observedGeneration", 0) < generation or status.get("updatedReplicas", 0) < wanted:
         return Condition.unmet(kind, "Progressing", "the new version is not running yet")
-    if status.get("availableReplicas", 0) < wanted:
-        return Condition.unmet(kind, "PodNotReady", f"{deployment['metadata']['name']} has no ready pod")
+    available = status.get("availableReplicas", 0)
+    if available < wanted:
+        name = deployment["metadata"]["name"]
+        text = f"{name} has {available} of {wanted} pods ready" if wanted > 1 else f"{name} has no ready pod"
+        return Condition.unmet(kind, "PodNotReady", text)
     return Condition.met(kind, "Running")
 
 
@@ -90,7 +98,7 @@ def relay_conditions(
     if replicas == 0:
         running = Condition.unmet(RELAY_READY, "Resting", "spec.replicas is 0")
     else:
-        running = deployment_condition(RELAY_READY, deployment)
+        running = deployment_condition(RELAY_READY, deployment, replicas)
     missing = sorted(set(selected) - set(announced))
     if refusal is not None:
         region = Condition.unmet(REGION_ANNOUNCED, "Refused", refusal)
@@ -118,6 +126,13 @@ def _control_server(facts: MeshFacts) -> Condition:
 
 def _agents(facts: MeshFacts) -> Condition:
     counts = facts.agents
+    if facts.hosts_taken_by is not None:
+        return Condition.unmet(
+            AGENTS_READY,
+            "HostsTaken",
+            f"the agents of Mesh {facts.hosts_taken_by} have the hosts of this cluster, which can have one:"
+            " set spec.agents.enabled to false here, or delete that Mesh",
+        )
     if counts is None:
         return Condition.unmet(AGENTS_READY, "Starting", "the DaemonSet is not there yet")
     if not counts.current:

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, cast
 
 from warren_control.metrics import ConnectionEnd
-from warren_control.transport.exchange import Exchange, StalledError
+from warren_control.transport.exchange import Exchange
+from warren_control.transport.liveness import DEAD_SECONDS, PING_SECONDS, STALL_SECONDS, Liveness
 from warren_runtime.listener import adopt
 from warren_wire.control.events import (
     DataReceived,
@@ -29,15 +30,14 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES: Final = 1024 * 1024
 # A stock client has one poll and a few short calls in flight.
 MAX_REQUESTS: Final = 64
-PING_SECONDS: Final = 6.0
-DEAD_SECONDS: Final = 14.0
-STALL_SECONDS: Final = 60.0
 
 RequestHandler = Callable[[Exchange], Awaitable[None]]
 
 
 class _Request:
     """A request that is coming in or being answered."""
+
+    __slots__ = ("body", "method", "path", "task")
 
     def __init__(self, method: str, path: str) -> None:
         self.method = method
@@ -49,31 +49,50 @@ class _Request:
 class Connection(asyncio.Protocol):
     """One client connection."""
 
-    def __init__(self, session: ServerSession, handler: RequestHandler, source: str) -> None:
+    def __init__(
+        self, session: ServerSession, handler: RequestHandler, source: str, liveness: Liveness
+    ) -> None:
         self.session = session
         self._handler = handler
         self._source = source
+        self._liveness = liveness
         self._requests: dict[int, _Request] = {}
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[ConnectionEnd] = self._loop.create_future()
-        self._heard = self._loop.time()
+        self._heard = self._pinged = self._loop.time()
         self._writable = True
-        self._progress: asyncio.Event = asyncio.Event()
+        self._waiting: dict[int, tuple[float, Callable[[], None]]] = {}
+        """By stream: since when its client takes nothing, and whom to call once it does."""
 
     async def run(self, transport: asyncio.Transport, rest: bytes) -> ConnectionEnd:
         """Serves until the connection ends; then every request of it has ended too."""
         adopt(transport, self, rest)
-        pinger = self._loop.create_task(self._ping(), name="control pings")
+        self._liveness.add(self)
+        # Only the handshake needed it, and connections live for days.
+        del rest
         try:
             return await self._ended
         finally:
-            tasks = [pinger, *(request.task for request in self._requests.values() if request.task)]
+            self._liveness.discard(self)
+            tasks = [request.task for request in self._requests.values() if request.task]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.flush()
             transport.close()
+
+    def look(self, now: float) -> None:
+        """What the passing of time means: a silent client is asked for a sign of life, a dead one let go."""
+        silent = now - self._heard
+        if silent > DEAD_SECONDS:
+            self._end(ConnectionEnd.UNRESPONSIVE)
+        elif any(now - since > STALL_SECONDS for since, _ in self._waiting.values()):
+            self._end(ConnectionEnd.STALLED)
+        elif silent >= PING_SECONDS and now - self._pinged >= PING_SECONDS:
+            self._pinged = now
+            self.session.ping()
+            self.flush()
 
     # asyncio.Protocol
 
@@ -154,8 +173,6 @@ class Connection(asyncio.Protocol):
     async def _serve(self, exchange: Exchange, stream_id: int, responder: StreamResponder) -> None:
         try:
             await self._handler(exchange)
-        except StalledError:
-            self._end(ConnectionEnd.STALLED)
         except LocalProtocolError as error:
             # The connection ended while the answer was made.
             logger.debug("answer not sent", extra={"path": exchange.path, "reason": str(error)})
@@ -180,41 +197,32 @@ class Connection(asyncio.Protocol):
         if data and self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
-    async def drained(self, stream_id: int) -> None:
-        """Waits until the client has taken what was sent on a stream (`StalledError`)."""
-        try:
-            async with asyncio.timeout(STALL_SECONDS):
-                while not self._writable or self.session.buffered_bytes(stream_id) > 0:
-                    if self._ended.done():
-                        raise StalledError
-                    progress = self._progress
-                    await progress.wait()
-        except TimeoutError:
-            raise StalledError from None
+    def idle(self, stream_id: int) -> bool:
+        """Whether the client has taken what was sent on a stream."""
+        return self._writable and self.session.buffered_bytes(stream_id) == 0
+
+    def when_idle(self, stream_id: int, act: Callable[[], None]) -> None:
+        """Calls once when it has; the stream's earlier call, if it still waits, is replaced."""
+        since, _ = self._waiting.get(stream_id, (self._loop.time(), act))
+        self._waiting[stream_id] = (since, act)
 
     def _made_progress(self) -> None:
-        self._progress.set()
-        self._progress = asyncio.Event()
-
-    async def _ping(self) -> None:
-        while True:
-            await asyncio.sleep(PING_SECONDS)
-            silent = self._loop.time() - self._heard
-            if silent > DEAD_SECONDS:
-                self._end(ConnectionEnd.UNRESPONSIVE)
-                return
-            if silent >= PING_SECONDS / 2:
-                self.session.ping()
-                self.flush()
+        if not self._waiting:
+            return
+        for stream_id in [stream_id for stream_id in self._waiting if self.idle(stream_id)]:
+            _, act = self._waiting.pop(stream_id)
+            act()
 
     def _end(self, reason: ConnectionEnd) -> None:
+        self._waiting.clear()
         if not self._ended.done():
             self._ended.set_result(reason)
-        self._made_progress()
 
 
 class StreamResponder:
     """Answers on one stream."""
+
+    __slots__ = ("_connection", "_finished", "_stream", "started")
 
     def __init__(self, connection: Connection, stream_id: int) -> None:
         self._connection = connection
@@ -228,10 +236,23 @@ class StreamResponder:
         self._connection.session.send_response(self._stream, status, headers, body, end)
         self._connection.flush()
 
-    async def write(self, data: bytes) -> None:
-        await self._connection.drained(self._stream)
+    @property
+    def idle(self) -> bool:
+        return self._connection.idle(self._stream)
+
+    def when_idle(self, act: Callable[[], None]) -> None:
+        self._connection.when_idle(self._stream, act)
+
+    def send(self, data: bytes) -> None:
         self._connection.session.send_data(self._stream, data)
         self._connection.flush()
+
+    async def write(self, data: bytes) -> None:
+        while not self.idle:
+            taken = asyncio.Event()
+            self.when_idle(taken.set)
+            await taken.wait()
+        self.send(data)
 
     def finish(self) -> None:
         if self._finished:

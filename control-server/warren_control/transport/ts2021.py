@@ -11,6 +11,7 @@ from typing import Final
 
 from warren_control.metrics import ConnectionEnd, ControlMetrics
 from warren_control.transport.connection import Connection, RequestHandler
+from warren_control.transport.liveness import Liveness
 from warren_control.transport.sources import Sources
 from warren_runtime.listener import RequestHead
 from warren_wire.control.session import ServerSession, upgrade_response
@@ -27,12 +28,18 @@ class Ts2021:
     """Serves `/ts2021` upgrades."""
 
     def __init__(
-        self, key: MachinePrivate, handler: RequestHandler, metrics: ControlMetrics, sources: Sources
+        self,
+        key: MachinePrivate,
+        handler: RequestHandler,
+        metrics: ControlMetrics,
+        sources: Sources,
+        liveness: Liveness,
     ) -> None:
         self._key = key
         self._handler = handler
         self._metrics = metrics
         self._sources = sources
+        self._liveness = liveness
 
     async def upgrade(self, head: RequestHead, transport: asyncio.Transport, rest: bytes) -> None:
         """The listener's upgrade handler; owns the transport until the connection ends."""
@@ -49,7 +56,9 @@ class Ts2021:
             logger.debug("handshake refused", extra={"endpoint": head.peer[0], "reason": str(error)})
             transport.write(_bad_request("X-Tailscale-Handshake is missing or not a valid initiation"))
             return
-        connection = Connection(session, self._handler, self._sources.of(head.peer[0], head.headers))
+        connection = Connection(
+            session, self._handler, self._sources.of(head.peer[0], head.headers), self._liveness
+        )
         self._metrics.connections.inc()
         transport.write(upgrade_response() + session.data_to_send())
         try:

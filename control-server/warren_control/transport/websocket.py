@@ -16,6 +16,7 @@ from aiohttp import WSMsgType, web
 
 from warren_control.metrics import ConnectionEnd, ControlMetrics
 from warren_control.transport.connection import Connection, RequestHandler
+from warren_control.transport.liveness import Liveness
 from warren_control.transport.sources import Sources
 from warren_control.transport.ts2021 import HANDSHAKE_HEADER
 from warren_wire.control.session import UPGRADE, ServerSession
@@ -85,12 +86,18 @@ class WebSocketTs2021:
     """Serves the upgrade as a web handler."""
 
     def __init__(
-        self, key: MachinePrivate, handler: RequestHandler, metrics: ControlMetrics, sources: Sources
+        self,
+        key: MachinePrivate,
+        handler: RequestHandler,
+        metrics: ControlMetrics,
+        sources: Sources,
+        liveness: Liveness,
     ) -> None:
         self._key = key
         self._handler = handler
         self._metrics = metrics
         self._sources = sources
+        self._liveness = liveness
         self._transports: set[WebSocketTransport] = set()
 
     def routes(self) -> list[web.RouteDef]:
@@ -137,7 +144,7 @@ class WebSocketTs2021:
 
     async def _run(self, socket: web.WebSocketResponse, session: ServerSession, source: str) -> None:
         transport = WebSocketTransport(socket)
-        connection = Connection(session, self._handler, source)
+        connection = Connection(session, self._handler, source, self._liveness)
         transport.set_protocol(connection)
         self._transports.add(transport)
         self._metrics.connections.inc()

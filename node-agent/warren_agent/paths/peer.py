@@ -54,6 +54,7 @@ class PeerPath:
         self._roaming = Roaming()
         self._active_at: float | None = None
         self._heartbeat_at: float | None = None
+        self._pinged_us_at: float | None = None
 
     # Input: what the network map, WireGuard and people say
 
@@ -140,6 +141,7 @@ class PeerPath:
     def receive_ping(self, ping: Ping, source: AddrPort, local: IPAddress | None, now: float) -> None:
         if not self.disco.pong(ping, source, local):
             return
+        self._pinged_us_at = now
         candidate = self._candidates.saw(source, now)
         if candidate is None or self._trust.best is not None:
             return
@@ -263,6 +265,12 @@ class PeerPath:
         self._context.counters.to_direct += was_relayed
         self._show(PathKind.DIRECT, proven.address, "pong" if was_relayed else "better address")
         self.latency_seconds = proven.latency_seconds
+        if was_relayed and not self._pinged_us_lately(now):
+            # Its pings died at our router, which ours have just opened; stock would try again after 5 s.
+            self._call(now, even_stale=True)
+
+    def _pinged_us_lately(self, now: float) -> bool:
+        return self._pinged_us_at is not None and now - self._pinged_us_at < SWEEP_SECONDS
 
     def _lapse(self, now: float) -> None:
         active = self.is_active(now)
