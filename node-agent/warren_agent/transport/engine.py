@@ -343,14 +343,14 @@ class PathEngine:
             self._timer.cancel()
         self._timer = self._armed_for = None
 
-    async def _network_changed(self) -> None:
+    async def _network_changed(self, lost: frozenset[IPAddress]) -> None:
         assert self._running is not None
         logger.info("local addresses changed")
         self._running.raw.addresses_changed()
         self._own.network_changed()
         now = time.monotonic()
         self._machine.set_families(self._families.have(self._running.addresses.current), now)
-        self._machine.network_changed(now)
+        self._machine.network_changed(lost, now)
         self._port_mapping.network_changed()
         self._pump()
         self._running.surveyor.network_changed()
