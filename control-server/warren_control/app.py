@@ -274,7 +274,14 @@ class ControlServer:
         config, clock = self._config, self._clock
         nodes = NodesApi(store, self._hub, config.pools, relays, config.base_domain, clock)
         status = StatusApi(
-            store, self._hub, registrar, config.pools, config.server_url, config.base_domain, clock
+            store,
+            self._hub,
+            registrar,
+            self.policies,
+            config.pools,
+            config.server_url,
+            config.base_domain,
+            clock,
         )
         parts = (
             nodes,

@@ -63,21 +63,21 @@ def diff(context: click.Context, file: str, exit_code: bool, output: str) -> Non
 
 
 @click.command("who-can")
-@click.argument("source", required=False, metavar="[SOURCE]")
-@click.argument("destination", type=TARGET, metavar="DESTINATION:PORT")
+@click.argument("flow", nargs=-1, required=True, metavar="[SOURCE] DESTINATION:PORT")
 @PROTOCOL
 @OUTPUT
 @click.pass_context
-def who_can(
-    context: click.Context, source: str | None, destination: tuple[str, int], protocol: str, output: str
-) -> None:
+def who_can(context: click.Context, flow: tuple[str, ...], protocol: str, output: str) -> None:
     """List the machines that reach DESTINATION:PORT; with SOURCE say whether it is one of them.
 
     With SOURCE the exit code is 1 if it is not.
     """
-    host, port = destination
+    *sources, destination = flow
+    if len(sources) > 1:
+        raise click.UsageError("give one SOURCE at most, and one DESTINATION:PORT")
+    host, port = TARGET.convert(destination, None, context)
     question: dict[str, Any] = {"destination": host, "port": port, "protocol": protocol}
-    if source is not None:
+    for source in sources:
         answer = ask(context, "POST", "/policy/explain", {**question, "source": source})
         allowed = answer["allowed"]
         if output == "table":

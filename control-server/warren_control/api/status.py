@@ -15,6 +15,8 @@ from warren_control.allocation import Pools
 from warren_control.api.access import Need, operation
 from warren_control.api.problems import json_response
 from warren_control.hub import Hub
+from warren_control.policies.keeper import PolicyKeeper
+from warren_control.policies.versions import Source
 from warren_control.store import Store
 from warren_control.transport.registering import Failure, Registrar
 from warren_wire import __version__
@@ -30,6 +32,14 @@ class AddressRanges(msgspec.Struct):
     v6: str | None
 
 
+class PolicyState(msgspec.Struct):
+    """The policy in force; `alarm` says why it is not the one that should be."""
+
+    version: int
+    source: Source
+    alarm: str
+
+
 class Status(msgspec.Struct):
     """How the server is."""
 
@@ -41,6 +51,7 @@ class Status(msgspec.Struct):
     server_url: str
     base_domain: str
     addresses: AddressRanges
+    policy: PolicyState
     registrations: dict[str, int]
     """By result, since the start."""
     recent_failures: tuple[Failure, ...]
@@ -54,6 +65,7 @@ class StatusApi:
         store: Store,
         hub: Hub,
         registrar: Registrar,
+        policies: PolicyKeeper,
         pools: Pools,
         server_url: str,
         base_domain: str,
@@ -62,6 +74,7 @@ class StatusApi:
         self._store = store
         self._hub = hub
         self._registrar = registrar
+        self._policies = policies
         self._pools = pools
         self._server_url = server_url
         self._base_domain = base_domain
@@ -87,6 +100,9 @@ class StatusApi:
                 server_url=self._server_url,
                 base_domain=self._base_domain,
                 addresses=AddressRanges(v4, v6),
+                policy=PolicyState(
+                    self._policies.current.version, self._policies.current.source, self._policies.alarm
+                ),
                 registrations={result.value: count for result, count in self._registrar.results.items()},
                 recent_failures=tuple(self._registrar.failures),
             )

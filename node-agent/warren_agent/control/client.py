@@ -276,6 +276,8 @@ class ControlClient:
         while True:
             await self._local_changed.wait()
             self._local_changed.clear()
+            if connection.stranded:
+                raise ControlError("the address that the connection was made from is gone")
             state = self._state_to_tell()
             if state == self._told:
                 continue

@@ -7,7 +7,7 @@ socket, no relay connection and no clock.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -115,10 +115,13 @@ class PathMachine:
         for path in self._peers.values():
             path.endpoints_refreshed(now)
 
-    def network_changed(self, now: float) -> None:
-        """Our own addresses changed."""
+    def network_changed(self, lost: Collection[IPAddress], now: float) -> None:
+        """Our own addresses changed; those of `lost` are gone."""
+        if lost:
+            # A call must not name it; it waits for the next look at the network.
+            self._context.own_endpoints_at = None
         for path in self._peers.values():
-            path.network_changed(now)
+            path.network_changed(lost, now)
             self._rearm(path, now)
 
     # What WireGuard and the relays show

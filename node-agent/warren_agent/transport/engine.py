@@ -313,12 +313,12 @@ class PathEngine:
             self._timer.cancel()
         self._timer = self._armed_for = None
 
-    async def _network_changed(self) -> None:
+    async def _network_changed(self, lost: frozenset[IPAddress]) -> None:
         assert self._running is not None
         logger.info("local addresses changed")
         self._running.raw.addresses_changed()
         self._own.network_changed()
-        self._machine.network_changed(time.monotonic())
+        self._machine.network_changed(lost, time.monotonic())
         self._port_mapping.network_changed()
         self._pump()
         self._running.surveyor.request()

@@ -6,8 +6,10 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import Final, cast
 
+from warren_agent.paths.actions import IPAddress
 from warren_agent.transport.relay_dial import (
     DEFAULT_PORT,
     HANDSHAKE_SECONDS,
@@ -51,6 +53,12 @@ class RelayLink(asyncio.Protocol):
     def opened(self) -> bool:
         """Whether the socket is the connection's to close."""
         return self._opened
+
+    @property
+    def local(self) -> IPAddress | None:
+        """The address of ours that the connection was made from."""
+        name = self._transport.get_extra_info("sockname") if self._transport is not None else None
+        return ip_address(name[0].partition("%")[0]) if name else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's TLS transport is one in all but its class.

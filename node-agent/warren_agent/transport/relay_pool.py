@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
+from warren_agent.kernel.addresses import is_assigned
 from warren_agent.paths.counters import TransportCounters
 from warren_agent.transport.relay_dial import RelayDialError, RelayTls
 from warren_agent.transport.relay_link import RelayLink, open_link
@@ -222,11 +223,15 @@ class RelayPool:
         return {region: client.last_error for region, client in self._regions.items() if client.last_error}
 
     async def probe(self, within_seconds: float = PROBE_SECONDS) -> None:
-        """The network changed: every connection must answer in time or is made anew."""
+        """The network changed: every connection must answer in time or is made anew, at once where the
+        address that it was made from is gone."""
         began = time.monotonic()
         links = [client.link for client in self._regions.values() if client.link is not None]
         for link in links:
-            link.probe()
+            if link.local is not None and not is_assigned(link.local):
+                link.abort("the address that it was made from is gone")
+            else:
+                link.probe()
         await asyncio.sleep(within_seconds)
         for link in links:
             if link.heard_at < began:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from support.control_client import ControlClient
 from support.eventually import eventually
+from warren_control import backup
+from warren_control.db import policies as db_policies
+from warren_control.errors import ConfigError
+from warren_control.policies import keeper
+from warren_control.policy.document import Document
+from warren_control.policy.load import load
 from warren_wire.control.messages import Hostinfo, Node
 
 from .conftest import Running, StartServer
@@ -191,7 +201,7 @@ async def test_a_restart_keeps_the_policy_in_force(server: Running) -> None:
 
 
 async def test_a_file_alone_decides_and_a_bad_one_changes_nothing(
-    start_server: StartServer, tmp_path: Any
+    start_server: StartServer, tmp_path: Path
 ) -> None:
     file = tmp_path / "policy.hujson"
     file.write_text(policy(("*", "*", "22")))
@@ -378,3 +388,80 @@ async def test_via_sends_viewers_through_different_routers(server: Running) -> N
         await viewers[name].poll()
         assert peer_names(viewers[name]) == [name]
         assert "10.50.0.0/16" in (seen(viewers[name], name).allowed_ips or ())
+
+
+async def test_a_policy_that_a_newer_program_refuses_leaves_the_last_one_it_can_read(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laptop = await server.member("laptop")
+    await put(server, policy(("*", "*", "22")))
+    newest = policy(("*", "*", "23"))
+    await put(server, newest)
+    await server.stop()
+
+    def stricter(text: str, domains: frozenset[str]) -> Document:
+        return load("{" if text == newest else text, domains)
+
+    monkeypatch.setattr(keeper, "load", stricter)
+    await server.start()
+    again = await server.client(laptop.identity)
+    await again.poll()
+    assert ports(again) == {(22, 22)}
+    _, status = await server.api("GET", "/api/v1/status")
+    assert status["policy"]["version"] == 2
+    assert "version 2" in status["policy"]["alarm"]
+    assert server.server is not None
+    assert server.server.metrics.registry.get_sample_value("warren_control_policy_failing") == 1
+    await put(server, policy(("*", "*", "24")))
+    await again.until(lambda: ports(again) == {(24, 24)})
+    assert (await server.api("GET", "/api/v1/status"))[1]["policy"] == {
+        "version": 3,
+        "source": "api",
+        "alarm": "",
+    }
+
+
+async def test_when_nothing_can_be_read_nothing_is_allowed(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laptop, _ = await members(server, ["laptop", "web"])
+    await put(server, policy(("*", "*", "22")))
+    await server.stop()
+    monkeypatch.setattr(keeper, "load", lambda text, domains: load("{", domains))
+    await server.start()
+    again = await server.client(laptop.identity)
+    await again.poll()
+    assert (ports(again), peer_names(again)) == (set(), [])
+
+
+async def test_a_first_start_with_a_bad_file_is_refused(start_server: StartServer, tmp_path: Path) -> None:
+    file = tmp_path / "policy.hujson"
+    file.write_text('{"grants": 3}')
+    with pytest.raises(ConfigError, match=r"policy\.file"):
+        await start_server(policy={"file": str(file)})
+    # Tests about nodes that have yet to join are no reason.
+    file.write_text(policy(("*", "*", "22"), tests=[{"src": "members@", "accept": ["members@:22"]}]))
+    server = await start_server(policy={"file": str(file)})
+    assert (await server.api("GET", "/api/v1/policy"))[1]["version"] == 1
+
+
+async def test_old_versions_go_and_all_that_stay_are_in_a_backup(
+    server: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(db_policies, "MAX_VERSIONS", 2)
+    for port in ("22", "23", "24"):
+        await put(server, policy(("*", "*", port)))
+    _, history = await server.api("GET", "/api/v1/policy/history")
+    assert [item["version"] for item in history["items"]] == [3, 2]
+    summary = await backup.make(server.config(), tmp_path / "backup", datetime.now(UTC))
+    assert summary.tables["policies"] == 2
+
+
+async def test_tokens_that_may_only_read_ask_and_change_nothing(server: Running) -> None:
+    _, made = await server.api("POST", "/api/v1/tokens", {"name": "watcher", "scope": "read-only"})
+    token = made["token"]
+    text = {"text": policy(("*", "*", "22"))}
+    assert (await server.api("POST", "/api/v1/policy/check", text, token=token))[0] == 200
+    assert (await server.api("PUT", "/api/v1/policy", text, token=token))[0] == 403
+    assert (await server.api("DELETE", "/api/v1/policy", token=token))[0] == 403
+    assert (await server.api("GET", "/api/v1/policy", token=token))[1]["version"] == 0
