@@ -42,15 +42,16 @@ from warren_control.pending import PendingLogins
 from warren_control.presence import Presence
 from warren_control.relaymap import RelayMap
 from warren_control.store import Store, Writer, utc_now
+from warren_control.transport.handshake import Handshakes
 from warren_control.transport.machine_api import MachineApi
 from warren_control.transport.polls import Polls
 from warren_control.transport.registering import Registrar, RegistrationSettings
-from warren_control.transport.sources import Sources
 from warren_control.transport.ts2021 import Ts2021
 from warren_control.transport.websocket import WebSocketTs2021
 from warren_runtime.derp_server import DerpService
 from warren_runtime.health import serve_health
 from warren_runtime.listener import Listener, UpgradeHandler
+from warren_runtime.opening import ServerTls
 from warren_runtime.settings import Listen
 from warren_runtime.stun_server import StunServer
 from warren_runtime.tasks import Supervisor
@@ -125,7 +126,6 @@ class ControlServer:
         builder = NetmapBuilder(MapSettings(config.base_domain, config.dns, relays))
         presence = Presence(store, self._hub, self._hub.publish, self._clock)
         self._stack.push_async_callback(self._drain, store, presence)
-        sources = Sources(config.trusted_proxies)
         pending = PendingLogins(self._clock)
         settings = RegistrationSettings(config.server_url, config.web_approval, config.node_expiry)
         registrar = Registrar(store, config.pools, self._clock, self.metrics, pending, settings)
@@ -139,10 +139,11 @@ class ControlServer:
         records = RecordsFile(config.dns, config.dns_records_file, builder, self._hub, self.metrics)
         admin = self._admin_routes(store, registrar, relays, pending, records)
         app.add_routes(admin)
+        handshakes = Handshakes(machine_key, self.metrics)
         upgrades: dict[tuple[str, str], UpgradeHandler] = {
-            ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self.metrics, sources).upgrade
+            ("/ts2021", UPGRADE): Ts2021(handshakes, api.handle, self.metrics).upgrade
         }
-        web_sockets = WebSocketTs2021(machine_key, api.handle, self.metrics, sources)
+        web_sockets = WebSocketTs2021(handshakes, api.handle, self.metrics)
         app.add_routes(web_sockets.routes())
         app.on_shutdown.append(web_sockets.end_all)
         app.add_routes(BootstrapDns(lambda: self._own_names(store, relays)).routes())
@@ -276,7 +277,8 @@ class ControlServer:
         stun: StunServer | None,
     ) -> None:
         listen: Listen = self._config.listen
-        self._listener = Listener(app, upgrades, ssl_context=tls.context if tls is not None else None)
+        served = ServerTls(tls.context) if tls is not None else None
+        self._listener = Listener(app, upgrades, tls=served, proxies=self._config.proxies)
         await self._listener.start(listen.host, listen.port)
         self._stack.push_async_callback(self._listener.close)
         collector = PortsCollector(self._listener, relay, stun)

@@ -17,6 +17,7 @@ from warren_control.allocation import Pools
 from warren_control.errors import InvalidError
 from warren_control.relaymap import check_region
 from warren_control.routes import Prefix
+from warren_runtime.proxies import Proxies, read_proxies
 from warren_runtime.settings import Listen, Problems, Section, from_environment, load_yaml, overlay
 from warren_wire.addresses import CGNAT_V4, ULA_V6, AddrPort
 from warren_wire.control.messages import DERPNode, DERPRegion, DNSConfig, DNSRecord, Resolver, decode
@@ -92,8 +93,7 @@ class Config:
     admin_token_file: Path | None
     admin_socket: Path | None
     bootstrap_keys: tuple[BootstrapKey, ...]
-    trusted_proxies: tuple[Prefix, ...]
-    """Proxies whose word counts for where a client is."""
+    proxies: Proxies
     web_approval: bool
     node_expiry: timedelta | None
 
@@ -135,7 +135,7 @@ def parse(data: dict[str, Any]) -> Config:
         admin_token_file=root.path("admin_token_file"),
         admin_socket=root.path("admin_socket"),
         bootstrap_keys=tuple(_bootstrap_key(section) for section in root.sections("bootstrap_keys")),
-        trusted_proxies=_prefixes(root, "trusted_proxies"),
+        proxies=read_proxies(root),
         web_approval=web_approval,
         node_expiry=node_expiry,
     )

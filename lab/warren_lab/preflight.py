@@ -43,6 +43,7 @@ IMAGE_PROGRAMS: Final = {"mmdebstrap": "mmdebstrap", "buildah": "buildah"}
 BENCH_PROGRAMS: Final = {"iperf3": "iperf3"}
 # Its server lies outside PATH; the package brings `pg_config`'s folder and the program that names it.
 DATABASE_PROGRAMS: Final = {"pg_lsclusters": "postgresql"}
+PROXY_PROGRAMS: Final = {"haproxy": "haproxy"}
 VM_PROGRAMS: Final = {
     "qemu-system-x86_64": "qemu-system-x86",
     "depmod": "kmod",
@@ -59,6 +60,7 @@ NEEDS: Final = {
     "images": IMAGE_PROGRAMS,
     "bench": BENCH_PROGRAMS,
     "database": DATABASE_PROGRAMS,
+    "proxy": PROXY_PROGRAMS,
     "vm": VM_PROGRAMS,
 }
 """What callers name: ``check({"network", "cluster"})``."""

@@ -59,6 +59,15 @@ def main() -> None:
 @click.option("--limit-bytes-per-second", metavar="NUMBER", help="What one client may send [no limit].")
 @click.option("--limit-burst-bytes", metavar="NUMBER", help="And at once [one second's worth].")
 @click.option("--workers", metavar="NUMBER|auto", help="Processes that share the port [1].")
+@click.option(
+    "--trusted-proxies", metavar="RANGE,...", help="Proxies whose word counts for where a client is."
+)
+@click.option(
+    "--forwarded-header",
+    metavar="x-forwarded-for|forwarded|none",
+    help="The header that they write [x-forwarded-for].",
+)
+@click.option("--proxy-protocol", metavar="true|false", help="They send the PROXY protocol [false].")
 @click.option("--drain-seconds", metavar="NUMBER", help="Time for clients to move before the end [2].")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error [info].")
 @click.option("--log-json", metavar="true|false", help="JSON lines [unless on a terminal].")

@@ -13,6 +13,7 @@ import aiohttp
 from warren_runtime.derp_server import Admit
 from warren_runtime.health import serve_health
 from warren_runtime.key_files import load_or_create
+from warren_runtime.opening import ServerTls
 from warren_runtime.relay_certificates import announcement, pinned_pair
 from warren_runtime.settings import Listen
 from warren_runtime.stun_server import StunServer
@@ -72,7 +73,7 @@ async def _start(config: Config, worker: Worker | None, stack: AsyncExitStack) -
     reloading = await asyncio.to_thread(_tls, config, key.public)
     admission, admit = await _admission(config, stack)
     mesh_key = await asyncio.to_thread(_mesh_key, config.mesh) if config.mesh else ""
-    derp = DerpPath(config, key, admit, reloading.context if reloading else None, mesh_key, worker)
+    derp = DerpPath(config, key, admit, ServerTls(reloading.context) if reloading else None, mesh_key, worker)
     paths: list[RelayPath] = [derp]
     stun = _stun(config.stun_listen, worker)
     try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from warren_runtime.derp_connection import RateLimit
+from warren_runtime.proxies import Proxies, read_proxies
 from warren_runtime.settings import Listen, Problems, Section, from_environment, load_yaml, overlay
 
 MINIMUM_BURST_BYTES: Final = 32 + 64 * 1024
@@ -34,6 +35,9 @@ FIELDS: Final = (
     "mesh.ca_file",
     "limit.bytes_per_second",
     "limit.burst_bytes",
+    "trusted_proxies",
+    "forwarded_header",
+    "proxy_protocol",
     "drain_seconds",
     "log.level",
     "log.json",
@@ -108,6 +112,7 @@ class Config:
     limit: RateLimit | None = None
     workers: int = 1
     drain_seconds: float = 2.0
+    proxies: Proxies = field(default_factory=Proxies)
 
 
 def load(file: Path | None, flags: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> Config:
@@ -133,6 +138,7 @@ def parse(data: Mapping[str, Any]) -> Config:
         limit=_limit(root),
         workers=_workers(root),
         drain_seconds=float(root.integer("drain_seconds", 2, low=0, high=300)),
+        proxies=read_proxies(root),
         log_level=log.choice("level", ("debug", "info", "warning", "error"), "info"),
         log_json=log.boolean("json", False) if log.has("json") else None,
     )
@@ -147,7 +153,7 @@ def _tls(root: Section) -> Tls | None:
         root.raw("tls")
         return None
     section = root.section("tls")
-    names = _list(section, "self_signed")
+    names = section.list_of_texts("self_signed")
     certificate = section.path("certificate", required=not names)
     key = section.path("key", required=not names)
     if names and (certificate or key):
@@ -164,7 +170,7 @@ def _mesh(root: Section) -> Mesh | None:
     key_file = section.path("key_file", required=True)
     ca_file = section.path("ca_file")
     peers = []
-    for text in _list(section, "peers"):
+    for text in section.list_of_texts("peers"):
         host, colon, port = text.rpartition(":")
         if not colon or "]" in port:
             host, port = text, "443"
@@ -196,18 +202,6 @@ def _workers(root: Section) -> int:
     if root.raw("workers") == "auto":
         return len(os.sched_getaffinity(0))
     return root.integer("workers", 1, low=1, high=64)
-
-
-def _list(section: Section, name: str) -> tuple[str, ...]:
-    """A list, or a text with commas as flags and variables give it."""
-    value = section.raw(name)
-    if value is None:
-        return ()
-    found = value.split(",") if isinstance(value, str) else value
-    if not isinstance(found, list) or not all(isinstance(each, str) and each.strip() for each in found):
-        section.problem(name, "must be a list of texts")
-        return ()
-    return tuple(each.strip() for each in found)
 
 
 def _admission(section: Section) -> Admission:

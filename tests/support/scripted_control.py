@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from warren_runtime.listener import Listener, RequestHead, adopt
+from warren_runtime.opening import ServerTls
 from warren_wire.control.mapstream import KEEP_ALIVE, encode_frame
 from warren_wire.control.messages import (
     MapRequest,
@@ -85,7 +86,7 @@ class ScriptedControl:
         app.router.add_get("/key", key)
         app.router.add_route("HEAD", "/alive", alive)
         upgrades = {("/ts2021", "tailscale-control-protocol"): self._serve}
-        self._listener = Listener(app, upgrades, ssl_context=ssl_context)
+        self._listener = Listener(app, upgrades, tls=ServerTls(ssl_context) if ssl_context else None)
         await self._listener.start("127.0.0.1", self.port)
         self.port = self._listener.port
 

@@ -7,16 +7,13 @@ notices. The end of a poll is the end of its stream, not of the connection.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, cast
 
 from warren_control.metrics import ConnectionEnd, ControlMetrics
 from warren_control.transport.exchange import Exchange, StalledError
-from warren_control.transport.sources import Sources
+from warren_control.transport.handshake import HANDSHAKE_HEADER, REFUSAL, Handshakes
 from warren_runtime.listener import RequestHead, adopt
 from warren_wire.control.events import (
     DataReceived,
@@ -26,19 +23,16 @@ from warren_wire.control.events import (
     StreamReset,
 )
 from warren_wire.control.session import ServerSession, upgrade_response
-from warren_wire.errors import LocalProtocolError, RemoteProtocolError, WireError
-from warren_wire.keys import ChallengePublic, MachinePrivate
+from warren_wire.errors import LocalProtocolError, RemoteProtocolError
 
 logger = logging.getLogger(__name__)
 
-HANDSHAKE_HEADER: Final = "x-tailscale-handshake"
 MAX_BODY_BYTES: Final = 1024 * 1024
 # A stock client has one poll and a few short calls in flight.
 MAX_REQUESTS: Final = 64
 PING_SECONDS: Final = 6.0
 DEAD_SECONDS: Final = 14.0
 STALL_SECONDS: Final = 60.0
-CHALLENGE_BYTES: Final = 32
 
 RequestHandler = Callable[[Exchange], Awaitable[None]]
 
@@ -46,30 +40,19 @@ RequestHandler = Callable[[Exchange], Awaitable[None]]
 class Ts2021:
     """Serves `/ts2021` upgrades."""
 
-    def __init__(
-        self, key: MachinePrivate, handler: RequestHandler, metrics: ControlMetrics, sources: Sources
-    ) -> None:
-        self._key = key
+    def __init__(self, handshakes: Handshakes, handler: RequestHandler, metrics: ControlMetrics) -> None:
+        self._handshakes = handshakes
         self._handler = handler
         self._metrics = metrics
-        self._sources = sources
 
     async def upgrade(self, head: RequestHead, transport: asyncio.Transport, rest: bytes) -> None:
         """The listener's upgrade handler; owns the transport until the connection ends."""
-        try:
-            text = head.headers.get(HANDSHAKE_HEADER, "")
-            session = ServerSession(
-                server=self._key,
-                initiation=base64.b64decode(text, validate=True),
-                ephemeral_seed=os.urandom(32),
-                challenge=ChallengePublic(os.urandom(CHALLENGE_BYTES)),
-            )
-        except (binascii.Error, ValueError, WireError) as error:
-            self._metrics.ends.labels(ConnectionEnd.PROTOCOL_ERROR.value).inc()
-            logger.debug("handshake refused", extra={"endpoint": head.peer[0], "reason": str(error)})
-            transport.write(_bad_request("X-Tailscale-Handshake is missing or not a valid initiation"))
+        text, source = head.headers.get(HANDSHAKE_HEADER.lower(), ""), head.peer[0]
+        session = self._handshakes.accept(text, source, early_payload=True)
+        if session is None:
+            transport.write(_bad_request(REFUSAL))
             return
-        connection = Connection(session, self._handler, self._sources.of(head.peer[0], head.headers))
+        connection = Connection(session, self._handler, source)
         self._metrics.connections.inc()
         transport.write(upgrade_response() + session.data_to_send())
         try:
@@ -78,7 +61,7 @@ class Ts2021:
             self._metrics.connections.dec()
         self._metrics.ends.labels(end.value).inc()
         if end is not ConnectionEnd.CLOSED:
-            logger.debug("connection ended", extra={"endpoint": head.peer[0], "reason": end.value})
+            logger.debug("connection ended", extra={"endpoint": source, "reason": end.value})
 
 
 def _bad_request(text: str) -> bytes:
