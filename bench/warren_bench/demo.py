@@ -15,13 +15,13 @@ import click
 from warren_bench import frame
 from warren_bench.frame import Row
 from warren_bench.pairs import Lab, OurPair, Pair, StockPair, wait_until
-from warren_bench.probe import Probe
 from warren_bench.usage import Usage
 from warren_lab import preflight, tools
 from warren_lab.demo.show import Demo
 from warren_lab.demo.story import Story
 from warren_lab.errors import LabError
 from warren_lab.hosts import throughput_gbits
+from warren_lab.scenario.probe import Probe
 from warren_lab.tools import Printer
 
 NEEDS: Final = ("network", "cluster", "images", "bench")

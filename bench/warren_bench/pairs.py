@@ -17,13 +17,13 @@ from ipaddress import IPv4Address, IPv4Network
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from warren_bench.probe import echo
 from warren_lab.certificates import Authority
 from warren_lab.errors import ProcessError
 from warren_lab.hosts import Derper, IperfServer, Tailscaled, WarrenAgent, WarrenControl
 from warren_lab.net import Network, PublicHost, Router, Topology
 from warren_lab.net.network import forget_mappings
 from warren_lab.run import Run
+from warren_lab.scenario.probe import echo
 from warren_lab.tools import Toolbox
 
 DERPER: Final = IPv4Address("203.0.113.60")

@@ -37,13 +37,15 @@ from warren_control.hub import Hub
 from warren_control.keyfiles import noise_key, read_secret, relay_key
 from warren_control.keys import bootstrap_records
 from warren_control.metrics import ControlMetrics, PortsCollector
-from warren_control.netmap import MapSettings, NetmapBuilder
+from warren_control.netmap.builder import MapSettings, NetmapBuilder
 from warren_control.pending import PendingLogins
 from warren_control.presence import Presence
 from warren_control.relaymap import RelayMap
 from warren_control.store import Store, Writer, utc_now
 from warren_control.transport.handshake import Handshakes
+from warren_control.transport.liveness import Liveness
 from warren_control.transport.machine_api import MachineApi
+from warren_control.transport.maps import Maps
 from warren_control.transport.polls import Polls
 from warren_control.transport.registering import Registrar, RegistrationSettings
 from warren_control.transport.ts2021 import Ts2021
@@ -129,7 +131,8 @@ class ControlServer:
         pending = PendingLogins(self._clock)
         settings = RegistrationSettings(config.server_url, config.web_approval, config.node_expiry)
         registrar = Registrar(store, config.pools, self._clock, self.metrics, pending, settings)
-        polls = Polls(store, self._hub, builder, presence, self._clock, self.metrics)
+        maps = Maps(store, builder, self._clock, self.metrics)
+        polls = Polls(store, self._hub, maps, presence, self._clock, self.metrics)
         api = MachineApi(registrar, polls)
         public = PublicApi(store, machine_key.public, self._clock)
         access = Access(token, store, self._clock)
@@ -139,11 +142,11 @@ class ControlServer:
         records = RecordsFile(config.dns, config.dns_records_file, builder, self._hub, self.metrics)
         admin = self._admin_routes(store, registrar, relays, pending, records)
         app.add_routes(admin)
-        handshakes = Handshakes(machine_key, self.metrics)
+        handshakes, liveness = Handshakes(machine_key, self.metrics), Liveness()
         upgrades: dict[tuple[str, str], UpgradeHandler] = {
-            ("/ts2021", UPGRADE): Ts2021(handshakes, api.handle, self.metrics).upgrade
+            ("/ts2021", UPGRADE): Ts2021(handshakes, api.handle, self.metrics, liveness).upgrade
         }
-        web_sockets = WebSocketTs2021(handshakes, api.handle, self.metrics)
+        web_sockets = WebSocketTs2021(handshakes, api.handle, self.metrics, liveness)
         app.add_routes(web_sockets.routes())
         app.on_shutdown.append(web_sockets.end_all)
         app.add_routes(BootstrapDns(lambda: self._own_names(store, relays)).routes())
@@ -156,6 +159,8 @@ class ControlServer:
             # Ends before the listener does: its clients are told that it will be back.
             self._stack.callback(relay.close)
         self._supervisor.add("changes", self._hub.run)
+        self._supervisor.add("keep-alives", self._hub.keep_alive)
+        self._supervisor.add("liveness", liveness.run)
         self._supervisor.add("presence", presence.run)
         self._supervisor.add("records", store.run)
         if config.dns_records_file is not None:

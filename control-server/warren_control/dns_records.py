@@ -17,7 +17,7 @@ from warren_control.changes import Change
 from warren_control.hub import Hub
 from warren_control.metrics import ControlMetrics
 from warren_control.names import is_domain
-from warren_control.netmap import NetmapBuilder
+from warren_control.netmap.builder import NetmapBuilder
 from warren_wire.control.messages import DNSConfig, DNSRecord
 
 logger = logging.getLogger(__name__)

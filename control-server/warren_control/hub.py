@@ -3,20 +3,34 @@
 The first change after a quiet time is offered to every stream at once; what follows is gathered for a moment,
 so that a burst is one message and all receivers ask for the same one. A stream keeps one merged change, not a
 queue: a slow receiver costs no memory and gets the newest values when it is ready.
+
+Changes are handed over by calls, and one look each second serves all keep-alives: a stream holds no task and
+no timer, so that telling a thousand receivers is a thousand writes and little else.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+import logging
+import random
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from warren_control.changes import NOTHING, Change, merge
+
+logger = logging.getLogger(__name__)
 
 GATHER_SECONDS: Final = 0.025
 # While changes do not end, as when everybody joins, each receiver is given this long: the work of telling all
 # stays below what the machine can do, and one message carries more news.
 _GATHER_SECONDS_EACH: Final = 0.00025
 _UNCEASING_SECONDS: Final = 0.5
+# Others have their turn at least this often while many are told.
+_AT_A_STRETCH_SECONDS: Final = 0.01
+TICK_SECONDS: Final = 1.0
+# Stock clients give a silent stream up after 120 s.
+KEEP_ALIVE_SECONDS: Final = 50.0
+KEEP_ALIVE_JITTER_SECONDS: Final = 9.0
 
 
 def gather_seconds(receivers: int, since_last: float) -> float:
@@ -26,34 +40,92 @@ def gather_seconds(receivers: int, since_last: float) -> float:
     return max(GATHER_SECONDS, receivers * _GATHER_SECONDS_EACH)
 
 
+class Receiver(Protocol):
+    """The way to the client of a stream."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether the client has taken all that it was sent."""
+        ...
+
+    def when_idle(self, act: Callable[[], None]) -> None:
+        """Calls `act` once, when it is idle again; a second call before that replaces the first."""
+        ...
+
+    def tell(self, change: Change) -> bool:
+        """Sends what is new for it; whether that was anything."""
+        ...
+
+    def keep_alive(self) -> None:
+        """Sends a sign of life."""
+        ...
+
+
 class MapStream:
-    """The open poll of one node."""
+    """The open poll of one node. Gathers until it has a receiver that is idle."""
+
+    __slots__ = ("_ended", "_loop", "_patience", "_pending", "_receiver", "_spoke", "node")
 
     def __init__(self, node: int) -> None:
         self.node = node
-        self.closed = False
         self._pending: Change = NOTHING
-        self._wake = asyncio.Event()
+        self._receiver: Receiver | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._spoke = self._loop.time()
+        # Spreads the streams that were opened together; nobody depends on it being unguessable.
+        self._patience = KEEP_ALIVE_SECONDS + random.uniform(0, KEEP_ALIVE_JITTER_SECONDS)  # noqa: S311
+
+    @property
+    def closed(self) -> bool:
+        return self._ended.done()
+
+    def forget_pending(self) -> None:
+        """What is about to be sent whole contains everything that happened so far."""
+        self._pending = NOTHING
+
+    def attach(self, receiver: Receiver) -> None:
+        """The receiver has had its first map; from now on it is told what changes."""
+        self._receiver = receiver
+        self._spoke = self._loop.time()
+        self._hand_over()
 
     def offer(self, change: Change) -> None:
         self._pending = merge(self._pending, change)
-        self._wake.set()
+        self._hand_over()
+
+    def keep_alive(self, now: float) -> None:
+        """Speaks if nothing was said for long."""
+        receiver = self._receiver
+        if receiver is not None and now - self._spoke >= self._patience and receiver.idle:
+            receiver.keep_alive()
+            self._spoke = now
 
     def close(self) -> None:
-        """Ends the stream at its next step."""
-        self.closed = True
-        self._wake.set()
+        """Nothing more is told; `ended` returns."""
+        self._receiver = None
+        if not self._ended.done():
+            self._ended.set_result(None)
 
-    async def next(self, timeout_seconds: float) -> Change:
-        """What happened since the last time; nothing after the timeout or when closed."""
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return NOTHING
-        self._wake.clear()
+    async def ended(self) -> None:
+        """Waits until the stream is closed."""
+        await self._ended
+
+    def _hand_over(self) -> None:
+        receiver = self._receiver
+        if receiver is None or self._pending.empty:
+            return
+        if not receiver.idle:
+            receiver.when_idle(self._hand_over)
+            return
         pending, self._pending = self._pending, NOTHING
-        return pending
+        try:
+            if receiver.tell(pending):
+                self._spoke = self._loop.time()
+        except Exception:
+            # Whatever is wrong with one node or its message, the others are told.
+            logger.exception("change not told", extra={"node": self.node})
+            self.close()
 
 
 class Hub:
@@ -118,8 +190,26 @@ class Hub:
             # not know it yet, since WireGuard repeats it only after 5 s.
             self._has_gathered.clear()
             change, self._gathered = self._gathered, NOTHING
-            for stream in self._streams.values():
-                stream.offer(change)
+            await self._offer(change)
             now = loop.time()
             since_last, told = now - told, now
             await asyncio.sleep(gather_seconds(len(self._streams), since_last))
+
+    async def _offer(self, change: Change) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _AT_A_STRETCH_SECONDS
+        # A stream that is opened meanwhile begins with a map that holds this change.
+        for stream in list(self._streams.values()):
+            stream.offer(change)
+            if loop.time() > until:
+                await asyncio.sleep(0)
+                until = loop.time() + _AT_A_STRETCH_SECONDS
+
+    async def keep_alive(self) -> None:
+        """Keeps silent streams alive for as long as it runs."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = loop.time()
+            for stream in list(self._streams.values()):
+                stream.keep_alive(now)

@@ -35,6 +35,10 @@ class User:
     """What they log in as; unique, lower case."""
     display_name: str
     created: datetime
+    email: str = ""
+    """By which a policy may name them."""
+    roles: frozenset[str] = frozenset()
+    """Values of `policy.network.Role`."""
 
 
 @dataclass(frozen=True, slots=True)

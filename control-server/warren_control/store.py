@@ -19,8 +19,10 @@ from warren_control import model
 from warren_control.changes import NOTHING, Change, merge, whole_and_self
 from warren_control.db.repository import Write
 from warren_control.differences import difference
+from warren_control.enforcement.enforcer import Enforcer
 from warren_control.errors import UnavailableError
 from warren_control.model import ApiToken, AuthKey, Node, Snapshot, User
+from warren_control.netmap.views import Views
 from warren_wire.control.messages import DERPRegion
 
 logger = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ class Writer:
         change = whole_and_self(*moved) if moved else NOTHING
         for node in nodes:
             change = merge(change, difference(before.nodes.get(node.id), node))
-        self._store.swap(after, change)
+        self._store.swap(after, change, nodes)
         if not durable:
             self._store.mark_dirty([node.id for node in nodes] if dirty else [], primaries=bool(moved))
 
@@ -84,7 +86,7 @@ class Writer:
         gone = dataclasses.replace(node, deleted_at=now, expiry=now, online=False, endpoints=())
         after, moved = model.with_nodes(self.snapshot, drop=(gone,))
         await self._store.records.write(Write(nodes=(gone,), primaries=after.primaries if moved else None))
-        self._store.swap(after, whole_and_self(node.id, *moved))
+        self._store.swap(after, whole_and_self(node.id, *moved), (gone,))
         return gone
 
     async def put_key(self, key: AuthKey) -> None:
@@ -140,9 +142,16 @@ class Writer:
 class Store:
     """Holds the snapshot, serialises writers, stores what was reported."""
 
-    def __init__(self, records: Records, snapshot: Snapshot, publish: Callable[[Change], None]) -> None:
+    def __init__(
+        self,
+        records: Records,
+        snapshot: Snapshot,
+        publish: Callable[[Change], None],
+        enforcer: Enforcer | None = None,
+    ) -> None:
         self.records = records
         self.snapshot = snapshot
+        self.enforcer = enforcer or Enforcer(snapshot)
         self._publish = publish
         self._lock = asyncio.Lock()
         self._dirty: set[int] = set()
@@ -155,10 +164,16 @@ class Store:
         async with self._lock:
             yield Writer(self)
 
-    def swap(self, snapshot: Snapshot, change: Change) -> None:
-        """Only for `Writer`."""
+    @property
+    def views(self) -> Views:
+        """What each node may be shown of the current snapshot."""
+        return self.enforcer.views
+
+    def swap(self, snapshot: Snapshot, change: Change, nodes: Sequence[Node] = ()) -> None:
+        """Only for `Writer`. `nodes` are those that differ between the snapshots, or that are gone."""
+        follows = self.enforcer.follow(snapshot, [node.id for node in nodes], change)
         self.snapshot = snapshot
-        self._publish(change)
+        self._publish(merge(change, follows))
 
     def mark_dirty(self, nodes: Sequence[int], *, primaries: bool) -> None:
         """Only for `Writer`."""

@@ -10,6 +10,7 @@ import click
 from warren_lab import cluster
 from warren_lab.demo.command import demo
 from warren_lab.errors import LabError
+from warren_lab.matrix.command import matrix
 from warren_lab.net import namespaces
 from warren_lab.prepare import prepare
 from warren_lab.run import kept_runs, sweep
@@ -22,6 +23,7 @@ def lab() -> None:
 
 
 lab.add_command(demo)
+lab.add_command(matrix)
 lab.add_command(prepare)
 lab.add_command(commands.build)
 lab.add_command(commands.path)

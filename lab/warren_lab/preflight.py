@@ -41,6 +41,7 @@ NETWORK_PROGRAMS: Final = {
 CLUSTER_PROGRAMS: Final = {"runc": "runc", "busybox": "busybox-static"}
 IMAGE_PROGRAMS: Final = {"mmdebstrap": "mmdebstrap", "buildah": "buildah"}
 BENCH_PROGRAMS: Final = {"iperf3": "iperf3"}
+NAT_PROGRAMS: Final = {"miniupnpd": "miniupnpd-nftables"}
 # Its server lies outside PATH; the package brings `pg_config`'s folder and the program that names it.
 DATABASE_PROGRAMS: Final = {"pg_lsclusters": "postgresql"}
 PROXY_PROGRAMS: Final = {"haproxy": "haproxy"}
@@ -59,6 +60,7 @@ NEEDS: Final = {
     "cluster": CLUSTER_PROGRAMS,
     "images": IMAGE_PROGRAMS,
     "bench": BENCH_PROGRAMS,
+    "nat": NAT_PROGRAMS,
     "database": DATABASE_PROGRAMS,
     "proxy": PROXY_PROGRAMS,
     "vm": VM_PROGRAMS,

@@ -28,7 +28,7 @@ PAGE: Final = 500
 
 
 class Cluster(Protocol):
-    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None: ...
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None: ...
 
     async def list(
         self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None
@@ -82,7 +82,7 @@ class KubernetesCluster:
         settings.connection_pool_maxsize = 8
         return cls(client.ApiClient(settings), page)
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
         try:
             return await self._json("GET", kind.path(namespace, name))
         except NotFoundError:

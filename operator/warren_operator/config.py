@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from warren_operator.errors import ConfigError
+from warren_operator.kinds import Manifest
 from warren_runtime.settings import Listen
 
 PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
@@ -25,6 +27,18 @@ class Images:
 
 
 @dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is made around the pods of control servers and relays."""
+
+    scrape_annotations: bool = True
+    """WARREN_SCRAPE_ANNOTATIONS"""
+    network_policies: bool = False
+    """WARREN_NETWORK_POLICIES"""
+    metrics_from: tuple[Manifest, ...] = ()
+    """WARREN_METRICS_FROM, JSON: the NetworkPolicyPeers that reach their metrics. Empty means everyone."""
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorConfig:
     images: Images
     """WARREN_IMAGE_CONTROL, _RELAY, _AGENT: what the pods run unless a Mesh says otherwise."""
@@ -38,6 +52,7 @@ class OperatorConfig:
     """WARREN_CLEANUP_SECONDS: how long the deletion of a Mesh waits for clean hosts before it goes on."""
     log_level: str = "INFO"
     """WARREN_LOG_LEVEL"""
+    surroundings: Surroundings = Surroundings()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> OperatorConfig:
@@ -49,6 +64,7 @@ class OperatorConfig:
             resync_seconds=_seconds(environ, "WARREN_RESYNC_SECONDS", DEFAULT_RESYNC_SECONDS, problems),
             cleanup_seconds=_seconds(environ, "WARREN_CLEANUP_SECONDS", DEFAULT_CLEANUP_SECONDS, problems),
             log_level=environ.get("WARREN_LOG_LEVEL", "INFO").upper(),
+            surroundings=_surroundings(environ, problems),
         )
         if problems:
             raise ConfigError("\n".join(problems))
@@ -69,6 +85,32 @@ def _images(environ: Mapping[str, str], problems: list[str]) -> Images:
         )
     secrets = _words(environ.get("WARREN_IMAGE_PULL_SECRETS", ""))
     return Images(found["CONTROL"], found["RELAY"], found["AGENT"], policy, secrets)
+
+
+def _surroundings(environ: Mapping[str, str], problems: list[str]) -> Surroundings:
+    text = environ.get("WARREN_METRICS_FROM", "[]")
+    try:
+        peers = json.loads(text)
+    except ValueError:
+        peers = None
+    if not isinstance(peers, list) or not all(isinstance(peer, dict) and peer for peer in peers):
+        problems.append(f"WARREN_METRICS_FROM is {text!r}; it must be a JSON list of NetworkPolicyPeers")
+        peers = []
+    return Surroundings(
+        scrape_annotations=_flag(environ, "WARREN_SCRAPE_ANNOTATIONS", True, problems),
+        network_policies=_flag(environ, "WARREN_NETWORK_POLICIES", False, problems),
+        metrics_from=tuple(peers),
+    )
+
+
+def _flag(environ: Mapping[str, str], name: str, default: bool, problems: list[str]) -> bool:
+    text = environ.get(name)
+    if text is None:
+        return default
+    if text not in ("true", "false"):
+        problems.append(f"{name} is {text!r}; it must be true or false")
+        return default
+    return text == "true"
 
 
 def _listen(environ: Mapping[str, str], problems: list[str]) -> Listen:

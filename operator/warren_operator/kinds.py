@@ -21,9 +21,12 @@ class Kind(enum.Enum):
     SERVICE = ("v1", "Service", "services")
     SERVICE_ACCOUNT = ("v1", "ServiceAccount", "serviceaccounts")
     PERSISTENT_VOLUME_CLAIM = ("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+    MACHINE = ("v1", "Node", "nodes")
+    """A node of the Kubernetes cluster; it is in no namespace."""
     POD = ("v1", "Pod", "pods")
     EVENT = ("v1", "Event", "events")
     DEPLOYMENT = ("apps/v1", "Deployment", "deployments")
+    NETWORK_POLICY = ("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
     DAEMON_SET = ("apps/v1", "DaemonSet", "daemonsets")
 
     def __init__(self, api_version: str, kind: str, plural: str) -> None:

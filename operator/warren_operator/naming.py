@@ -65,6 +65,10 @@ def relay_name(relay: str) -> str:
     return bounded(f"{relay}-relay")
 
 
+def relay_peers_name(relay: str) -> str:
+    return bounded(f"{relay}-relay-peers")
+
+
 def relay_tls_name(relay: str) -> str:
     return bounded(f"{relay}-relay-tls")
 

@@ -63,8 +63,11 @@ def deployment_condition(kind: str, deployment: Manifest | None, wanted: int = 1
     generation = deployment["metadata"].get("generation", 0)
     if status.get("observedGeneration", 0) < generation or status.get("updatedReplicas", 0) < wanted:
         return Condition.unmet(kind, "Progressing", "the new version is not running yet")
-    if status.get("availableReplicas", 0) < wanted:
-        return Condition.unmet(kind, "PodNotReady", f"{deployment['metadata']['name']} has no ready pod")
+    available = status.get("availableReplicas", 0)
+    if available < wanted:
+        name = deployment["metadata"]["name"]
+        text = f"{name} has {available} of {wanted} pods ready" if wanted > 1 else f"{name} has no ready pod"
+        return Condition.unmet(kind, "PodNotReady", text)
     return Condition.met(kind, "Running")
 
 
@@ -90,7 +93,7 @@ def relay_conditions(
     if replicas == 0:
         running = Condition.unmet(RELAY_READY, "Resting", "spec.replicas is 0")
     else:
-        running = deployment_condition(RELAY_READY, deployment)
+        running = deployment_condition(RELAY_READY, deployment, replicas)
     missing = sorted(set(selected) - set(announced))
     if refusal is not None:
         region = Condition.unmet(REGION_ANNOUNCED, "Refused", refusal)

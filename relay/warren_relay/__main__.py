@@ -55,6 +55,8 @@ def main() -> None:
 )
 @click.option("--mesh-key-file", metavar="FILE", help="Key that all relays of the region share.")
 @click.option("--mesh-peers", metavar="HOST[:PORT],...", help="The relays of the region; itself is skipped.")
+@click.option("--mesh-discover", metavar="NAME[:PORT]", help="A DNS name whose addresses are the relays.")
+@click.option("--mesh-certificate-name", metavar="NAME", help="What discovered relays' certificates hold.")
 @click.option("--mesh-ca-file", metavar="FILE", help="CA of those relays, if it is a private one.")
 @click.option("--limit-bytes-per-second", metavar="NUMBER", help="What one client may send [no limit].")
 @click.option("--limit-burst-bytes", metavar="NUMBER", help="And at once [one second's worth].")

@@ -32,6 +32,8 @@ FIELDS: Final = (
     "admission.when_unreachable",
     "mesh.key_file",
     "mesh.peers",
+    "mesh.discover",
+    "mesh.certificate_name",
     "mesh.ca_file",
     "limit.bytes_per_second",
     "limit.burst_bytes",
@@ -88,12 +90,16 @@ class Admission:
 class Mesh:
     """The other relays of the region, `HOST[:PORT]` each, and the file with the key that all of them share.
 
-    They are called over TLS if this relay has it; `ca_file` holds their private CA, if any.
+    `discover` is a name whose addresses are relays of the region too, followed as they change. All are called
+    over TLS if this relay has it; `ca_file` holds their private CA, if any, and `certificate_name` is what
+    the certificates of discovered relays are good for.
     """
 
     key_file: Path
     peers: tuple[tuple[str, int], ...]
     ca_file: Path | None = None
+    discover: tuple[str, int] | None = None
+    certificate_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,18 +175,25 @@ def _mesh(root: Section) -> Mesh | None:
     section = root.section("mesh")
     key_file = section.path("key_file", required=True)
     ca_file = section.path("ca_file")
-    peers = []
-    for text in section.list_of_texts("peers"):
-        host, colon, port = text.rpartition(":")
-        if not colon or "]" in port:
-            host, port = text, "443"
-        host = host.removeprefix("[").removesuffix("]")
-        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-            section.problem("peers", f"must be HOST or HOST:PORT, got {text!r}")
-        else:
-            peers.append((host, int(port)))
+    peers = [_host_port(section, "peers", text) for text in section.list_of_texts("peers")]
+    name = section.text("discover", "")
+    discover = _host_port(section, "discover", name) if name else None
+    certificate_name = section.text("certificate_name", "")
+    if discover and root.has("tls") and not certificate_name:
+        section.problem("certificate_name", "is required with discover and TLS: a name in their certificates")
     section.finish()
-    return Mesh(key_file, tuple(peers), ca_file) if key_file else None
+    return Mesh(key_file, tuple(peers), ca_file, discover, certificate_name) if key_file else None
+
+
+def _host_port(section: Section, name: str, text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or "]" in port:
+        host, port = text, "443"
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        section.problem(name, f"must be HOST or HOST:PORT, got {text!r}")
+        return (host, 443)
+    return (host, int(port))
 
 
 def _limit(root: Section) -> RateLimit | None:

@@ -15,12 +15,12 @@ from warren_runtime.opening import ServerTls
 from warren_runtime.relay_links import Peer, RelayLinks
 from warren_runtime.relay_metrics import RelayCollector
 from warren_runtime.tasks import supervise
-from warren_runtime.tls import client_context
 from warren_wire.keys import NodePrivate
 
 from . import metrics
 from .config import Config
 from .paths import PathKind
+from .region import Region
 from .workers import Worker
 
 _HOME: Final = (
@@ -55,10 +55,10 @@ class DerpPath:
         self._links: list[RelayLinks] = []
         self._sibling_links: RelayLinks | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._region: Region | None = None
         if config.mesh is not None:
-            peers = tuple(Peer(f"{host}:{port}", host, port) for host, port in config.mesh.peers)
-            context = client_context(config.mesh.ca_file) if config.tls is not None else None
-            self._links.append(RelayLinks(self.service, peers, mesh_key, context))
+            self._region = Region(self.service, config.mesh, mesh_key, secure=config.tls is not None)
+            self._links.append(self._region.links)
         if worker is not None:
             workers = tuple(Peer(f"worker {other}", path=worker.socket(other)) for other in worker.others)
             self._sibling_links = RelayLinks(self.service, workers, worker.key)
@@ -74,14 +74,18 @@ class DerpPath:
             self.service.sibling_key = self._worker.key
             await self._siblings.start_unix(self._worker.socket(self._worker.index))
         await self._listener.start(listen.host, listen.port, reuse_port=self._worker is not None)
-        for links in self._links:
-            self._tasks.append(asyncio.create_task(supervise("links to relays", links.run)))
+        if self._sibling_links is not None:
+            self._tasks.append(asyncio.create_task(supervise("links to workers", self._sibling_links.run)))
+        if self._region is not None:
+            self._tasks.append(asyncio.create_task(supervise("links to relays", self._region.run)))
 
     def problems(self) -> list[str]:
-        if self._worker is None or self._sibling_links is None:
-            return []
-        missing = len(self._worker.others) - self._sibling_links.up
-        return [f"{missing} workers are not linked"] if missing else []
+        found = self._region.problems() if self._region is not None else []
+        if self._worker is not None and self._sibling_links is not None:
+            missing = len(self._worker.others) - self._sibling_links.up
+            if missing:
+                found.append(f"{missing} workers are not linked")
+        return found
 
     def stop_accepting(self) -> None:
         self._listener.stop_accepting()

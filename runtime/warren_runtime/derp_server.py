@@ -110,6 +110,8 @@ class DerpService:
         self._mesh_key = mesh_key
         self.sibling_key = mesh_key
         """What other workers of this relay prove; the region's key unless set otherwise."""
+        self.on_relay: Callable[[str], None] = _ignore
+        """Told the address of each other relay of the region that has called us."""
         self._limit = limit
         self._all: set[ClientConnection] = set()
         self._admitted: dict[ConnectionId, ClientConnection] = {}
@@ -213,7 +215,7 @@ class DerpService:
         expected = self.sibling_key if connection.kind is Kind.SIBLING else self._mesh_key
         if claimed and expected:
             if compare_digest(claimed.encode(), expected.encode()):
-                self._enter_relay(connection, key)
+                self._enter_relay(connection, key, source)
             else:
                 logger.warning("relay with a wrong mesh key refused", extra={"endpoint": source})
                 connection.end(CloseReason.WRONG_MESH_KEY)
@@ -355,12 +357,14 @@ class DerpService:
         connection.accept(identity)
         self.plan_flush()
 
-    def _enter_relay(self, connection: ClientConnection, key: NodePublic) -> None:
+    def _enter_relay(self, connection: ClientConnection, key: NodePublic, source: str) -> None:
         if connection.is_ended:
             return
         identity = self._router.connect_relay(key, connection.kind)
         self._admitted[identity] = connection
         connection.accept(identity, as_relay=True)
+        if connection.kind is Kind.REGION and key != self.public_key:
+            self.on_relay(source)
 
     def _flush(self) -> None:
         self._flush_planned = False
@@ -378,6 +382,10 @@ class DerpService:
             f"Derp-Public-Key: {self.public_key.raw.hex()}",
         )
         return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+
+
+def _ignore(_: str) -> None:
+    """Nobody wants to know."""
 
 
 def _is_real_websocket(head: RequestHead) -> bool:

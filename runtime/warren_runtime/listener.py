@@ -177,6 +177,9 @@ class Listener:
             self._count(error.fault)
         except OSError as error:
             logger.debug("connection not taken", extra={"endpoint": peer[0], "reason": str(error)})
+        except Exception:
+            sock.close()
+            logger.exception("connection could not be opened", extra={"endpoint": peer[0]})
         finally:
             if counted is not None:
                 self._gate.leave(counted)

@@ -6,6 +6,7 @@ Every step is bounded in time, and each failure has a reason.
 from __future__ import annotations
 
 import asyncio
+import enum
 import socket
 import ssl
 from collections.abc import Callable
@@ -61,7 +62,7 @@ async def read_proxy_header(
         async with asyncio.timeout(seconds):
             if not proxies.trusts(peer[0]):
                 # Whoever is not our proxy speaks for itself, and must not try otherwise.
-                if await peek(sock, _claims_to_proxy, proxy_protocol.SHORTEST_BYTES):
+                if await peek(sock, _who, proxy_protocol.SHORTEST_BYTES) is _Speaks.FOR_ANOTHER:
                     raise OpeningError(HeadFault.PROXY_UNTRUSTED)
                 return peer
             header = await peek(sock, _header, proxy_protocol.MAX_BYTES)
@@ -140,7 +141,13 @@ def _header(data: bytes) -> ProxyHeader | int:
     return proxy_protocol.decode(data)
 
 
-def _claims_to_proxy(data: bytes) -> bool | int:
+class _Speaks(enum.Enum):
+    FOR_ITSELF = enum.auto()
+    FOR_ANOTHER = enum.auto()
+
+
+def _who(data: bytes) -> _Speaks | int:
     if not proxy_protocol.begins(data):
-        return False
-    return proxy_protocol.SHORTEST_BYTES if len(data) < proxy_protocol.SHORTEST_BYTES else True
+        return _Speaks.FOR_ITSELF
+    wanted = proxy_protocol.SHORTEST_BYTES
+    return wanted if len(data) < wanted else _Speaks.FOR_ANOTHER

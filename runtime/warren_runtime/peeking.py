@@ -24,6 +24,8 @@ async def peek(sock: socket.socket, decode: Callable[[bytes], Found | int], maxi
             found = decode(data)
             if not isinstance(found, int):
                 return found
+            if found <= len(data):
+                raise ValueError("a decoder asked for bytes that it has")
             wanted = found
     finally:
         _wake_at(sock, 1)

@@ -7,10 +7,11 @@ and carries packets to them. A lost link takes the clients behind it away and is
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -21,6 +22,10 @@ from warren_wire.errors import RemoteProtocolError
 from .backoff import Backoff
 from .derp_connection import HIGH_WATER_BYTES, LOW_WATER_BYTES, WRITE_BYTES
 from .derp_server import DerpService
+from .tasks import supervise
+from .tls import TlsError
+
+__all__ = ["Peer", "RelayLinks"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +43,8 @@ class Peer:
     host: str = ""
     port: int = 443
     path: str = ""
+    certificate_name: str = ""
+    """What its certificate must be good for, if not for `host`."""
 
     @property
     def kind(self) -> Kind:
@@ -51,9 +58,10 @@ class OwnRelayError(Exception):
 class _Link(asyncio.Protocol):
     """One connection to a peer, from the upgrade on."""
 
-    def __init__(self, service: DerpService, peer: Peer, mesh_key: str) -> None:
+    def __init__(self, service: DerpService, peer: Peer, mesh_key: str, on_ready: Callable[[], None]) -> None:
         self._service = service
         self._peer = peer
+        self._on_ready = on_ready
         self._loop = asyncio.get_running_loop()
         self._machine = DerpClient(
             service.key, lambda: os.urandom(24), app_name="warren-relay", mesh_key=mesh_key
@@ -74,7 +82,9 @@ class _Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
-        self._transport.write(self._machine.upgrade_request(self._peer.host or "localhost"))
+        self._transport.write(
+            self._machine.upgrade_request(self._peer.certificate_name or self._peer.host or "localhost")
+        )
         self._arm(HANDSHAKE_SECONDS)
 
     def data_received(self, data: bytes) -> None:
@@ -148,6 +158,7 @@ class _Link(asyncio.Protocol):
                 raise OwnRelayError
             self._identity = self._service.open_link(self, event.server, self._peer.kind)
             self.was_ready = True
+            self._on_ready()
             logger.info("link to a relay is up", extra={"relay": self._peer.name})
             self._machine.watch_connections()
         elif self._identity is None:
@@ -164,23 +175,27 @@ class _Link(asyncio.Protocol):
 
 
 class RelayLinks:
-    """Keeps a link to every peer. Run `run` as a task of the service."""
+    """Keeps a link to every peer. Run `run` as a task of the service; `follow` changes who they are."""
 
     def __init__(
         self,
         service: DerpService,
-        peers: tuple[Peer, ...],
+        peers: Iterable[Peer],
         mesh_key: str,
-        ssl_context: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         *,
         backoff: Callable[[], Backoff] = lambda: Backoff(0.2, 5.0),
     ) -> None:
+        """`tls` is asked before each call, so that it may follow files that change."""
         self._service = service
-        self._peers = peers
+        self._peers = frozenset(peers)
         self._mesh_key = mesh_key
-        self._ssl = ssl_context
+        self._tls = tls
         self._backoff = backoff
         self._live: set[_Link] = set()
+        self._tried: set[Peer] = set()
+        self._keeping: dict[Peer, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
         self.lost = 0
 
     @property
@@ -188,45 +203,76 @@ class RelayLinks:
         """Links that are established now."""
         return sum(link.is_ready for link in self._live)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether each peer has a link, or was called and could not be reached."""
+        return self._peers <= self._tried
+
+    def follow(self, peers: Iterable[Peer]) -> None:
+        """From now on these are the peers: others are left, those that stay keep their link."""
+        self._peers = frozenset(peers)
+        self._changed.set()
+
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for peer in self._peers:
-                group.create_task(self._keep(peer), name=f"link to {peer.name}")
+        try:
+            while True:
+                self._changed.clear()
+                await self._adjust()
+                await self._changed.wait()
+        finally:
+            self._peers = frozenset()
+            await self._adjust()
+
+    async def _adjust(self) -> None:
+        gone = [self._keeping.pop(peer) for peer in set(self._keeping) - self._peers]
+        for task in gone:
+            task.cancel()
+        for peer in self._peers - set(self._keeping):
+            self._tried.discard(peer)
+            keep = supervise(f"link to {peer.name}", functools.partial(self._keep, peer))
+            self._keeping[peer] = asyncio.create_task(keep)
+        if gone:
+            await asyncio.wait(gone)
 
     async def _keep(self, peer: Peer) -> None:
         backoff = self._backoff()
-        reported = False
+        reported = is_own = False
         while True:
             reason = ""
-            link = _Link(self._service, peer, self._mesh_key)
+            link = _Link(self._service, peer, self._mesh_key, lambda: self._tried.add(peer))
             try:
                 await self._connect(link, peer)
                 self._live.add(link)
                 reason = await link.ended
             except OwnRelayError:
-                logger.info("the relay list names this relay itself", extra={"relay": peer.name})
-                return
-            except (OSError, TimeoutError) as error:
+                is_own = True
+            except (OSError, TimeoutError, TlsError) as error:
                 reason = str(error) or type(error).__name__
             finally:
+                self._tried.add(peer)
                 self._live.discard(link)
                 link.end("closing")
             if link.was_ready:
                 self.lost += 1
                 backoff.reset()
                 reported = False
+            if is_own:
+                break
             if not reported:
                 reported = True
                 logger.warning("link to a relay is down", extra={"relay": peer.name, "reason": reason})
             await asyncio.sleep(backoff.next_delay_seconds())
+        logger.info("the relay list names this relay itself", extra={"relay": peer.name})
+        await asyncio.Event().wait()
 
     async def _connect(self, link: _Link, peer: Peer) -> None:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(HANDSHAKE_SECONDS):
             if peer.path:
                 await loop.create_unix_connection(lambda: link, peer.path)
-            else:
-                name = peer.host if self._ssl else None
-                await loop.create_connection(
-                    lambda: link, peer.host, peer.port, ssl=self._ssl, server_hostname=name
-                )
+                return
+            context = await asyncio.to_thread(self._tls) if self._tls else None
+            name = (peer.certificate_name or peer.host) if context else None
+            await loop.create_connection(
+                lambda: link, peer.host, peer.port, ssl=context, server_hostname=name
+            )

@@ -60,11 +60,33 @@ def client_context(ca_file: Path | None = None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file is not None:
+        # A certificate in the file is trusted as it is, also where its issuer is not there.
+        context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         try:
             context.load_verify_locations(cafile=ca_file)
         except (OSError, ssl.SSLError) as error:
             raise TlsError(f"cannot read CA certificates from {ca_file}: {_reason(error)}") from error
     return context
+
+
+class ReloadingTrust:
+    """Client contexts that trust what the newest readable `ca_file` holds, beside the system's CAs."""
+
+    def __init__(self, ca_file: Path | None = None) -> None:
+        self._ca_file = ca_file
+        self._seen = self._fingerprint()
+        self._context = client_context(ca_file)
+
+    def context(self) -> ssl.SSLContext:
+        """For the next connection (TlsError). Reads files: not for the event loop's thread."""
+        found = self._fingerprint()
+        if found != self._seen:
+            self._context = client_context(self._ca_file)
+            self._seen = found
+        return self._context
+
+    def _fingerprint(self) -> tuple[tuple[int, int, int], ...]:
+        return _fingerprint(self._ca_file) if self._ca_file else ()
 
 
 class ReloadingContext:

@@ -21,10 +21,13 @@ from warren_lab import preflight
 from warren_lab.cluster import ClusterError
 from warren_lab.demo.show import asked_by
 from warren_lab.errors import LabError
+from warren_lab.hosts import Tailscaled
 from warren_lab.images.build import checkout
 from warren_lab.scenario import Member, MeshOfTwo, World
 from warren_lab.scenario.mesh import NAMESPACE
+from warren_lab.scenario.relays import metrics_in
 from warren_lab.scenario.stream import Stream
+from warren_lab.scenario.world import CONTROL_URL, LAPTOP
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -253,6 +256,76 @@ def test_a_derp_relay_gets_into_the_relay_map_survives_kill_9_and_leaves_it_when
     assert eventually(lambda: "balcony" in regions(), within=SETTLE_SECONDS)
     mesh.kubectl(mesh.home, "delete", "derprelay/balcony", "--namespace", NAMESPACE, "--timeout=60s")
     assert eventually(lambda: "balcony" not in regions(), within=SETTLE_SECONDS)
+
+
+@pytest.fixture
+def balcony_alone(mesh: MeshOfTwo) -> Iterator[None]:
+    """The relay map of the home mesh has no region but that of a DerpRelay with two replicas."""
+    patch = {"spec": {"controlServer": {"managed": {"relay": {"enabled": False}}}}}
+    mesh.apply(mesh.home, "home/derprelay.yaml")
+    mesh.kubectl(mesh.home, "scale", "derprelay/balcony", "--replicas=2", "--namespace", NAMESPACE)
+    mesh.kubectl(mesh.home, "wait", "--for=condition=Ready", *BALCONY, "--timeout=90s", timeout=100)
+    arguments = ("patch", mesh.home.mesh, "--namespace", NAMESPACE, "--type=merge", "--patch")
+    mesh.kubectl(mesh.home, *arguments, json.dumps(patch))
+    mesh.wait_ready(mesh.home)
+    yield
+    patch["spec"]["controlServer"]["managed"]["relay"]["enabled"] = True
+    mesh.kubectl(mesh.home, *arguments, json.dumps(patch))
+    mesh.kubectl(mesh.home, "delete", *BALCONY, "--timeout=60s")
+    mesh.wait_ready(mesh.home)
+
+
+def test_a_stock_client_has_a_derp_relay_of_two_replicas_as_home_and_outlives_one_of_them(
+    mesh: MeshOfTwo, balcony_alone: None
+) -> None:
+    run, network = mesh.world.run, mesh.world.network
+    ca = mesh.world.authority.pair.certificate
+    network.set_udp("cafe-router", allowed=False)
+    with Tailscaled(
+        run, mesh.world.toolbox, LAPTOP, namespace=network.namespace(LAPTOP), ca_file=ca
+    ) as laptop:
+        laptop.up(CONTROL_URL, mesh.create_key("--expires", "1h"))
+        node = mesh.agent_status(mesh.office)["node"]["addresses"][0]
+
+        def relayed() -> bool:
+            try:
+                return "via DERP(balcony)" in laptop.ping(node)
+            except LabError:
+                return False
+
+        assert eventually(lambda: laptop.status()["Self"]["Relay"] == "balcony", within=SETTLE_SECONDS)
+        assert "Nearest DERP: Balcony" in laptop.call(["netcheck"]).stdout
+        assert eventually(relayed, within=SETTLE_SECONDS)
+        # Whichever replica kube-proxy gave to whom: with one gone everyone meets on the other.
+        for pod in relay_pods(mesh):
+            assert relay_metrics(mesh, pod)["warren_relay_links"] == 1
+            mesh.kubectl(mesh.home, "delete", "--namespace", NAMESPACE, pod, "--wait=false")
+            mesh.kubectl(mesh.home, "wait", "--for=delete", "--namespace", NAMESPACE, pod, "--timeout=60s")
+            assert eventually(relayed, within=SETTLE_SECONDS)
+            mesh.kubectl(mesh.home, "wait", "--for=condition=Ready", *BALCONY, "--timeout=90s", timeout=100)
+            assert eventually(
+                lambda: all(
+                    relay_metrics(mesh, each)["warren_relay_links"] == 1 for each in relay_pods(mesh)
+                ),
+                within=SETTLE_SECONDS,
+            )
+        laptop.logout()
+    network.set_udp("cafe-router", allowed=True)
+
+
+BALCONY = ("derprelay/balcony", "--namespace", NAMESPACE)
+
+
+def relay_pods(mesh: MeshOfTwo) -> list[str]:
+    selector = "--selector=warren.dev/relay=balcony"
+    pods = mesh.home.cluster.kubectl_json("get", "pods", "--namespace", NAMESPACE, selector)["items"]
+    return [f"pod/{pod['metadata']['name']}" for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+def relay_metrics(mesh: MeshOfTwo, pod: str) -> dict[str, float]:
+    """The figures of one replica, through the API server."""
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod.removeprefix('pod/')}:9090/proxy/metrics"
+    return metrics_in(mesh.home.cluster.kubectl("get", f"--raw={path}"))
 
 
 def test_deleted_meshes_leave_nothing_on_the_nodes_or_in_the_clusters(mesh: MeshOfTwo) -> None:

@@ -47,8 +47,8 @@ class FakeCluster:
     def names(self, kind: Kind) -> list[str]:
         return sorted(name for found, _, name in self.objects if found is kind)
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        return copy.deepcopy(self.objects.get((kind, namespace, name)))
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
+        return copy.deepcopy(self.objects.get((kind, namespace or "default", name)))
 
     async def list(
         self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None

@@ -51,6 +51,11 @@ CASES: Final[dict[str, Manifest]] = {
     "managed-everything": _with_everything(),
     "external": example("office/mesh.yaml"),
     "relay": example("home/derprelay.yaml"),
+    "relay-hosts": example(
+        "home/derprelay.yaml",
+        replicas=2,
+        exposure={"type": "HostNetwork", "host": "relay.example.org", "derpPort": 443},
+    ),
     "relay-open": example("home/derprelay.yaml", admission="Anyone", tls={"secretName": "mine"}),
 }
 

@@ -18,7 +18,7 @@ from warren_control.edits import Edit, edited
 from warren_control.errors import NotFoundError
 from warren_control.hub import Hub
 from warren_control.model import Node, Snapshot
-from warren_control.netmap import profile_of
+from warren_control.netmap.owners import profile_of
 from warren_control.relaymap import RelayMap
 from warren_control.store import Store
 

@@ -45,6 +45,7 @@ class PolicyIndex:
         self._ssh: SshRules | None = None
         self._routes: PeerRoutes | None = None
         self._capabilities: NodeCapabilities | None = None
+        self._peers: dict[int, int] = {}
 
     @property
     def document(self) -> Document:
@@ -68,12 +69,17 @@ class PolicyIndex:
         return found
 
     def peers(self, node_id: int) -> frozenset[int]:
-        return frozenset(self._roster.ids(visible_peers(self._compiled, self._roster.slot(node_id))))
+        return frozenset(self._roster.ids(self._peer_slots(node_id)))
 
     def sees(self, node_id: int, other_id: int) -> bool:
-        return bool(
-            visible_peers(self._compiled, self._roster.slot(node_id)) >> self._roster.slot(other_id) & 1
-        )
+        return bool(self._peer_slots(node_id) >> self._roster.slot(other_id) & 1)
+
+    def _peer_slots(self, node_id: int) -> int:
+        """As bits, so that the peers of all nodes together need a bit for each pair and no more."""
+        found = self._peers.get(node_id)
+        if found is None:
+            found = self._peers[node_id] = visible_peers(self._compiled, self._roster.slot(node_id))
+        return found
 
     def peer_routes(self, viewer_id: int, peer_id: int) -> PeerRouteView:
         """The routes of a visible peer in a viewer's map."""
@@ -114,6 +120,10 @@ class PolicyIndex:
         if self.node_capabilities.without_ipv4(self._roster.slot(viewer_id)):
             return tuple(address for address in addresses if address.version == 6)
         return addresses
+
+    def only_v6(self, node_id: int) -> bool:
+        """Whether nobody is told the node's IPv4 address, nor it anybody else's."""
+        return self.node_capabilities.without_ipv4(self._roster.slot(node_id))
 
     def address_pools(self, node: Node) -> tuple[ranges.Block, ...]:
         """Where a joining node's addresses come from; it need not be part of the mesh yet."""

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from warren_wire.keys import MachinePublic
 
 
-class StalledError(Exception):
-    """The client takes nothing any more; its connection is given up."""
-
-
 class Responder(Protocol):
-    """Sends on one stream of a connection."""
+    """Sends on one stream of a connection. A client that takes nothing for long loses its connection."""
 
     def respond(self, status: int, headers: Sequence[tuple[str, str]], body: bytes, *, end: bool) -> None:
         """Starts the response; with `end` it is complete."""
         ...
 
+    @property
+    def idle(self) -> bool:
+        """Whether the client has taken all that was sent."""
+        ...
+
+    def when_idle(self, act: Callable[[], None]) -> None:
+        """Calls `act` once, when it is idle again; a second call before that replaces the first."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Sends more of the body; sent while not idle it is kept in memory."""
+        ...
+
     async def write(self, data: bytes) -> None:
-        """Sends more of the body once the client has taken what was sent before (`StalledError`)."""
+        """Sends more of the body as soon as it is idle."""
         ...
 
     def finish(self) -> None:

@@ -9,12 +9,12 @@ from typing import Final
 from warren_wire.control.mapstream import KEEP_ALIVE, encode_frame
 
 # Above this, compressing takes milliseconds and leaves the loop.
-_LARGE_BYTES: Final = 128 * 1024
+_LARGE_BYTES: Final = 1024 * 1024
 _REMEMBERED: Final = 64
 
 
 class Frames:
-    """Encodes frames and remembers the last ones."""
+    """Encodes frames and remembers the last ones that are shared."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[bytes, bool], bytes] = OrderedDict()
@@ -26,15 +26,18 @@ class Frames:
         """Always the same bytes: stock clients recognise them without decompressing."""
         return self._keep_alive[compress]
 
-    async def frame(self, json: bytes, compress: bool) -> bytes:
-        if len(json) > _LARGE_BYTES:
-            return await asyncio.to_thread(encode_frame, json, compress=compress)
+    def shared(self, json: bytes, compress: bool) -> bytes:
+        """The frame of a message that others may be sent too."""
         key = (json, compress)
         known = self._known.get(key)
-        if known is not None:
-            return known
-        frame = encode_frame(json, compress=compress)
-        self._known[key] = frame
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-        return frame
+        if known is None:
+            known = self._known[key] = encode_frame(json, compress=compress)
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return known
+
+    async def once(self, json: bytes, compress: bool) -> bytes:
+        """The frame of a message for one receiver."""
+        if len(json) > _LARGE_BYTES:
+            return await asyncio.to_thread(encode_frame, json, compress=compress)
+        return encode_frame(json, compress=compress)

@@ -16,7 +16,7 @@ from warren_control.errors import ConflictError, PoolExhaustedError, Unavailable
 from warren_control.limits import FailureLimit
 from warren_control.metrics import ControlMetrics, Registration
 from warren_control.model import Node, Snapshot
-from warren_control.netmap import profile_of
+from warren_control.netmap.owners import profile_of
 from warren_control.pending import REJECTED, Pending, PendingLogins
 from warren_control.registration import (
     Admitted,

@@ -11,8 +11,9 @@ from typing import Any, Final
 from aiohttp import WSMsgType, web
 
 from warren_control.metrics import ControlMetrics
+from warren_control.transport.connection import Connection, RequestHandler
 from warren_control.transport.handshake import HANDSHAKE_HEADER, REFUSAL, Handshakes
-from warren_control.transport.ts2021 import Connection, RequestHandler
+from warren_control.transport.liveness import Liveness
 from warren_wire.control.session import UPGRADE, ServerSession
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
@@ -75,10 +76,13 @@ class WebSocketTransport(asyncio.Transport):
 class WebSocketTs2021:
     """Serves the upgrade as a web handler."""
 
-    def __init__(self, handshakes: Handshakes, handler: RequestHandler, metrics: ControlMetrics) -> None:
+    def __init__(
+        self, handshakes: Handshakes, handler: RequestHandler, metrics: ControlMetrics, liveness: Liveness
+    ) -> None:
         self._handshakes = handshakes
         self._handler = handler
         self._metrics = metrics
+        self._liveness = liveness
         self._transports: set[WebSocketTransport] = set()
 
     def routes(self) -> list[web.RouteDef]:
@@ -111,7 +115,7 @@ class WebSocketTs2021:
 
     async def _run(self, socket: web.WebSocketResponse, session: ServerSession, source: str) -> None:
         transport = WebSocketTransport(socket)
-        connection = Connection(session, self._handler, source)
+        connection = Connection(session, self._handler, source, self._liveness)
         transport.set_protocol(connection)
         self._transports.add(transport)
         self._metrics.connections.inc()

@@ -33,11 +33,13 @@ class Tailscaled:
         ca_file: Path | None = None,
         interface: str = "tailscale0",
         port: int = PORT,
+        release: str | None = None,
     ) -> None:
+        """``release`` is one of :data:`warren_lab.tools.STOCK`; None takes the toolbox's plain one."""
         self.name = name
         self.namespace = namespace
         self._run = run
-        self._client = toolbox.path("tailscale")
+        self._client = toolbox.path("tailscale", release)
         self.folder = run.path / "tailscale" / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.socket = self.folder / "daemon.sock"
@@ -47,7 +49,7 @@ class Tailscaled:
         if ca_file is not None:
             environment["SSL_CERT_FILE"] = str(ca_file)
         self._command = [
-            str(toolbox.path("tailscaled")),
+            str(toolbox.path("tailscaled", release)),
             f"--state={self.folder / 'state'}",
             f"--statedir={self.folder}",
             f"--socket={self.socket}",

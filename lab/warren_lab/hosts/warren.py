@@ -24,6 +24,7 @@ from warren_lab.tools import Toolbox
 
 PORT: Final = 443
 STUN_PORT: Final = 3478
+WIREGUARD_SOCKETS: Final = Path("/var/run/wireguard")
 _interfaces = itertools.count()
 
 
@@ -167,6 +168,12 @@ class WarrenAgent:
         answer = self.call("cleanup", "--purge")
         if answer.returncode != 0 or answer.stderr:
             raise ProcessError(f"the agent {self.name} did not leave its host clean: {answer.stderr.strip()}")
+
+    def abandon(self) -> None:
+        """End it at once, on a host that nobody will use again: its namespace takes the rest along."""
+        if self._process is not None:
+            self._process.kill()
+        (WIREGUARD_SOCKETS / f"{self.settings['interface']}.sock").unlink(missing_ok=True)
 
     def status(self) -> dict[str, Any]:
         """What it says about itself and its peers; empty while it does not answer."""

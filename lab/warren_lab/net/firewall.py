@@ -5,12 +5,14 @@ Pure. ``wan`` and ``lan0`` are the router's two interfaces.
 
 from __future__ import annotations
 
-from typing import Final, assert_never
+from typing import Final
 
 from warren_lab.net.topology import Router, RouterKind
 
 TABLE: Final = "lab"
 UDP_CHAIN: Final = "udp_switch"
+OTHER_PORTS: Final = "40000-50000"
+HOLE_LIFETIME: Final = "5m"
 
 
 def router_rules(router: Router) -> str:
@@ -20,7 +22,7 @@ table ip {TABLE} {{
   chain {UDP_CHAIN} {{
   }}
   chain kind {{
-    {_kind_rules(router.kind)}
+    {_kind_rules(router.kind, RouterKind.IPV4_BROKEN)}
   }}
   chain input {{
     type filter hook input priority 0; policy drop;
@@ -36,21 +38,23 @@ table ip {TABLE} {{
     iifname "lan0" accept
     ct status dnat accept
   }}
+{_holes(router.kind)}
   chain prerouting {{
     type nat hook prerouting priority -100;
     {_forward_rules(router)}
+    {_inward_rule(router)}
   }}
   chain postrouting {{
     type nat hook postrouting priority 100;
     iifname "lan0" oifname "lan0" ct status dnat snat to {router.wan}
-    oifname "wan" masquerade{" fully-random" if router.kind is RouterKind.HARD else ""}
+    {_outward_rule(router.kind)}
   }}
 }}
 table ip6 {TABLE} {{
   chain {UDP_CHAIN} {{
   }}
   chain kind {{
-    {_kind_rules(router.kind)}
+    {_kind_rules(router.kind, RouterKind.IPV6_BROKEN)}
   }}
   chain forward {{
     type filter hook forward priority 0; policy drop;
@@ -74,10 +78,11 @@ def udp_rules(allowed: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _kind_rules(kind: RouterKind) -> str:
+def _kind_rules(kind: RouterKind, broken: RouterKind) -> str:
+    """What a kind forbids in one family; `broken` is the kind that breaks this family."""
+    if kind is broken:
+        return "drop"
     match kind:
-        case RouterKind.EASY | RouterKind.HARD:
-            return ""
         case RouterKind.UDP_BLOCKED:
             return "meta l4proto udp drop"
         case RouterKind.TCP_443:
@@ -85,7 +90,54 @@ def _kind_rules(kind: RouterKind) -> str:
             outgoing = 'oifname "wan" ct direction original'
             return f"{outgoing} tcp dport != 443 drop\n    {outgoing} meta l4proto != tcp drop"
         case _:
-            assert_never(kind)
+            return ""
+
+
+def _outward_rule(kind: RouterKind) -> str:
+    match kind:
+        case RouterKind.FIREWALL:
+            return ""
+        case RouterKind.HARD:
+            return 'oifname "wan" masquerade fully-random'
+        case RouterKind.EASY_OTHER:
+            return (
+                f'oifname "wan" meta l4proto udp masquerade to :{OTHER_PORTS}\n    oifname "wan" masquerade'
+            )
+        case _:
+            return 'oifname "wan" masquerade'
+
+
+def _inward_rule(router: Router) -> str:
+    """Who gets in by a public port that the router has given to somebody inside."""
+    match router.kind:
+        case RouterKind.ONE_TO_ONE:
+            return f"ip daddr {router.wan} dnat to {router.address_of(router.hosts[0])}"
+        case RouterKind.FULL_CONE:
+            # From inside too: hosts reach each other by the public address (hairpin).
+            return f"ip daddr {router.wan} meta l4proto udp dnat to udp dport map @holes"
+        case RouterKind.ADDRESS_FILTERED:
+            return 'iifname "wan" meta l4proto udp dnat to ip saddr . udp dport map @holes'
+        case _:
+            return ""
+
+
+def _holes(kind: RouterKind) -> str:
+    """Notes each public port that the kernel gave out, after it did, so that others may come in by it."""
+    match kind:
+        case RouterKind.FULL_CONE:
+            key_type, key = "inet_service", "udp sport"
+        case RouterKind.ADDRESS_FILTERED:
+            key_type, key = "ipv4_addr . inet_service", "ip daddr . udp sport"
+        case _:
+            return ""
+    return f"""  map holes {{
+    type {key_type} : ipv4_addr . inet_service; flags dynamic,timeout; timeout {HOLE_LIFETIME};
+  }}
+  chain record {{
+    type filter hook postrouting priority 110;
+    oifname "wan" meta l4proto udp update @holes {{ {key} : ct original ip saddr . ct original proto-src }}
+  }}
+"""
 
 
 def _forward_rules(router: Router) -> str:

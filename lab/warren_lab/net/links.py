@@ -68,12 +68,21 @@ def set_up(
 
     def change(netlink: Any) -> None:
         _raise_with(netlink, name, addresses)
-        for route in routes:
-            family = 2 if route.gateway.version == 4 else 10
-            target = str(route.to) if route.to is not None else "default"
-            netlink.route("add", dst=target, gateway=str(route.gateway), family=family)
+        _add(netlink, routes)
 
     _netlink(namespace, change)
+
+
+def add_routes(namespace: str, routes: Iterable[Route]) -> None:
+    """Add routes by gateways that the namespace reaches already."""
+    _netlink(namespace, lambda netlink: _add(netlink, routes))
+
+
+def _add(netlink: Any, routes: Iterable[Route]) -> None:
+    for route in routes:
+        family = 2 if route.gateway.version == 4 else 10
+        target = str(route.to) if route.to is not None else "default"
+        netlink.route("add", dst=target, gateway=str(route.gateway), family=family)
 
 
 def _raise_with(netlink: Any, name: str, addresses: Iterable[Interface]) -> None:

@@ -10,19 +10,32 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from warren_lab.errors import NetworkError
 from warren_lab.net import firewall, links, namespaces, topology
 from warren_lab.net.links import Interface, Route
-from warren_lab.net.topology import INTERNET, PUBLIC_V4, PUBLIC_V6, Router, Topology, public_v6_of
+from warren_lab.net.topology import (
+    INTERNET,
+    PUBLIC_V4,
+    PUBLIC_V6,
+    Router,
+    RouterKind,
+    Topology,
+    public_v6_of,
+)
 
 T = TypeVar("T")
 
 PUBLIC_GATEWAY = PUBLIC_V4.network_address + 1
 PUBLIC_GATEWAY_V6 = PUBLIC_V6.network_address + 1
+_FORWARDING: Final = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv4/conf/all/send_redirects": "0",
+    "net/ipv4/conf/default/send_redirects": "0",
+}
 # Addresses are usable at once; nobody else is on these links.
 _QUICK = {"net/ipv6/conf/all/accept_dad": "0", "net/ipv6/conf/default/accept_dad": "0"}
 
@@ -59,9 +72,12 @@ class Network:
     def public_address(self, host: str) -> IPv4Address:
         """The address that the public network sees: the host's own, or its router's."""
         for router in self.topology.routers:
-            if host in router.hosts:
-                return router.wan
+            if host in router.hosts and router.kind is not RouterKind.FIREWALL:
+                return self._outermost(router).wan
         return self.topology.address_of(host)
+
+    def _outermost(self, router: Router) -> Router:
+        return router if router.uplink is None else self._outermost(self.topology.router(router.uplink))
 
     def inside(self, name: str, action: Callable[[], T]) -> T:
         """Run ``action`` in a host's namespace."""
@@ -73,6 +89,15 @@ class Network:
         _nft(namespace, firewall.udp_rules(allowed))
         forget_mappings(namespace, "udp")
 
+    def route_to(self, router: str, address: IPv4Address) -> None:
+        """Give a public router one more public address: the internet routes it there."""
+        plan = self.topology.router(router)
+        links.add_routes(self.namespace(INTERNET), [Route(plan.wan, IPv4Network(address))])
+
+    def load_rules(self, host: str, rules: str) -> None:
+        """Load nftables rules on a host or a router."""
+        _nft(self.namespace(host), rules)
+
     def remove(self) -> None:
         """Remove everything; harmless when nothing is there."""
         for name in namespaces.names(f"{self.prefix}-"):
@@ -83,7 +108,8 @@ class Network:
             raise NetworkError(f"namespaces {self.prefix}-… exist already: this process runs another network")
         internet = self._make(INTERNET)
         # A destination that nobody has is answered at once instead of swallowed.
-        namespaces.set_kernel_values(internet, {"net/ipv4/ip_forward": "1"})
+        # It also forwards to LANs that are routed; a redirect would send their traffic around it.
+        namespaces.set_kernel_values(internet, _FORWARDING)
         addresses: list[Interface] = [IPv4Interface(f"{PUBLIC_GATEWAY}/{PUBLIC_V4.prefixlen}")]
         if self.topology.public_v6:
             addresses.append(IPv6Interface(f"{PUBLIC_GATEWAY_V6}/{PUBLIC_V6.prefixlen}"))
@@ -95,18 +121,15 @@ class Network:
 
     def _build_router(self, router: Router) -> None:
         namespace = self._make(router.name)
-        namespaces.set_kernel_values(
-            namespace,
-            {
-                "net/ipv4/ip_forward": "1",
-                "net/ipv6/conf/all/forwarding": "1",
-                # Hairpin traffic leaves where it came in; a redirect would bypass the translation.
-                "net/ipv4/conf/all/send_redirects": "0",
-                "net/ipv4/conf/default/send_redirects": "0",
-            },
-        )
+        # Hairpin traffic leaves where it came in; a redirect would bypass the translation.
+        namespaces.set_kernel_values(namespace, _FORWARDING | {"net/ipv6/conf/all/forwarding": "1"})
         _nft(namespace, firewall.router_rules(router))
-        self._join_public(namespace, "wan", router.wan)
+        if router.uplink is None:
+            self._join_public(namespace, "wan", router.wan)
+        else:
+            self._join_outer(namespace, router, self.topology.router(router.uplink))
+        if router.kind is RouterKind.FIREWALL:
+            links.add_routes(self.namespace(INTERNET), [Route(router.wan, router.lan)])
         gateways: list[Interface] = [IPv4Interface(f"{router.gateway}/{router.lan.prefixlen}")]
         if router.lan_v6 is not None:
             gateways.append(IPv6Interface(f"{router.lan_v6.network_address + 1}/{router.lan_v6.prefixlen}"))
@@ -141,15 +164,17 @@ class Network:
             ]
         links.set_up(namespace, interface, addresses, routes)
 
+    def _join_outer(self, namespace: str, router: Router, outer: Router) -> None:
+        self._connect(namespace, "wan", self.namespace(topology.switch_name(outer.name)), "sw0")
+        address = IPv4Interface(f"{router.wan}/{outer.lan.prefixlen}")
+        links.set_up(namespace, "wan", [address], [Route(outer.gateway)])
+
     def _join_lan(self, namespace: str, switch: str, router: Router, host: str) -> None:
         self._connect(namespace, "eth0", switch, "sw0")
-        addresses: list[Interface] = [router.interface_of(host)]
-        routes = [Route(router.gateway)]
+        addresses: list[Interface] = [router.interface_of(host)] if router.lan_v4 else []
+        routes = [Route(router.gateway)] if router.lan_v4 else []
         if router.lan_v6 is not None:
-            offset = int(router.address_of(host)) - int(router.lan.network_address)
-            addresses.append(
-                IPv6Interface(f"{router.lan_v6.network_address + offset}/{router.lan_v6.prefixlen}")
-            )
+            addresses.append(IPv6Interface(f"{router.v6_address_of(host)}/{router.lan_v6.prefixlen}"))
             routes.append(Route(router.lan_v6.network_address + 1))
         links.set_up(namespace, "eth0", addresses, routes)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 
@@ -23,13 +23,27 @@ class RouterKind(enum.Enum):
     """What a router does to connections from inside."""
 
     EASY = "easy"
-    """One public port for all destinations, the local one where it is free."""
+    """One public port for all destinations, the local one where it is free; only who was sent to gets in."""
+    EASY_OTHER = "easy-other"
+    """The same with a public port that is never the local one."""
+    ADDRESS_FILTERED = "easy-af"
+    """As easy, and any port of an address that was sent to gets in."""
+    FULL_CONE = "full-cone"
+    """One public port for all destinations, open to everybody, hosts inside included."""
+    ONE_TO_ONE = "one-to-one"
+    """The public address is the one host's: everything from outside gets in."""
+    FIREWALL = "firewall"
+    """No translation: the LAN is routed, and a stateful firewall keeps out what nobody asked for."""
     HARD = "hard"
     """A new random public port for each destination."""
     UDP_BLOCKED = "udp-blocked"
     """No UDP in or out."""
     TCP_443 = "tcp443"
     """Nothing out but TCP to port 443."""
+    IPV4_BROKEN = "ipv4-broken"
+    """An IPv4 packet never comes out again; IPv6 passes."""
+    IPV6_BROKEN = "ipv6-broken"
+    """An IPv6 packet never comes out again; IPv4 passes."""
 
 
 class Transport(enum.Enum):
@@ -61,6 +75,10 @@ class Router:
     forwards: tuple[Forward, ...] = ()
     lan_v6: IPv6Network | None = None
     """Routed, with a stateful firewall; needs ``Topology.public_v6``."""
+    lan_v4: bool = True
+    """False: hosts have IPv6 only."""
+    uplink: str | None = None
+    """The router, earlier in the list, whose LAN this one's ``wan`` is in; without one it is public."""
 
     @property
     def gateway(self) -> IPv4Address:
@@ -71,6 +89,12 @@ class Router:
 
     def interface_of(self, host: str) -> IPv4Interface:
         return IPv4Interface(f"{self.address_of(host)}/{self.lan.prefixlen}")
+
+    def v6_address_of(self, host: str) -> IPv6Address:
+        """With the same last number as the IPv4 address. Raises `NetworkError` without ``lan_v6``."""
+        if self.lan_v6 is None:
+            raise NetworkError(f"there is no IPv6 behind {self.name}")
+        return self.lan_v6.network_address + FIRST_LAN_HOST + self.hosts.index(host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +148,19 @@ def public_v6_of(address: IPv4Address) -> IPv6Address:
 
 def _problems(topology: Topology) -> Iterator[str]:
     yield from _name_problems(topology)
-    publics = [router.wan for router in topology.routers] + [host.address for host in topology.public_hosts]
+    publics = [router.wan for router in topology.routers if router.uplink is None]
+    publics += [host.address for host in topology.public_hosts]
     for address in publics:
         # .1 is the bridge itself, .255 the broadcast address.
         if address not in PUBLIC_V4 or int(address) % 256 in (0, 1, 255):
             yield f"{address} is not a host address of {PUBLIC_V4}"
         if publics.count(address) > 1:
             yield f"{address} is used twice"
+    earlier: dict[str, Router] = {}
     for router in topology.routers:
         yield from _router_problems(router, topology.public_v6)
+        yield from _uplink_problems(router, earlier)
+        earlier[router.name] = router
 
 
 def _name_problems(topology: Topology) -> Iterator[str]:
@@ -146,6 +174,18 @@ def _name_problems(topology: Topology) -> Iterator[str]:
             yield f"the name {name!r} is used twice"
 
 
+def _uplink_problems(router: Router, earlier: Mapping[str, Router]) -> Iterator[str]:
+    if router.uplink is None:
+        return
+    outer = earlier.get(router.uplink)
+    if outer is None:
+        yield f"{router.name} is behind {router.uplink!r}, which is no router before it"
+    elif router.wan not in outer.lan or router.wan in {outer.gateway, *map(outer.address_of, outer.hosts)}:
+        yield f"{router.wan} is not a free address of {outer.lan}"
+    if router.lan_v6 is not None or router.kind is RouterKind.FIREWALL:
+        yield f"{router.name} is behind another router, which knows no route to its LAN"
+
+
 def _router_problems(router: Router, public_v6: bool) -> Iterator[str]:
     if router.lan.prefixlen > 24:
         yield f"{router.lan} is too small: a LAN needs a /24 or more"
@@ -153,6 +193,10 @@ def _router_problems(router: Router, public_v6: bool) -> Iterator[str]:
         yield f"{router.lan} overlaps the public network {PUBLIC_V4}"
     if router.lan_v6 is not None and not public_v6:
         yield f"{router.lan_v6} needs public IPv6"
+    if not router.lan_v4 and router.lan_v6 is None:
+        yield f"hosts behind {router.name} have no address at all"
+    if router.kind is RouterKind.ONE_TO_ONE and len(router.hosts) != 1:
+        yield f"{router.name} gives its public address to one host, not to {len(router.hosts)}"
     taken: set[tuple[Transport, int]] = set()
     for forward in router.forwards:
         if forward.host not in router.hosts:

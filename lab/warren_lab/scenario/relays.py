@@ -142,9 +142,7 @@ class RelayLab:
     def metrics(self, name: str, port: int = HEALTH_PORT) -> dict[str, float]:
         """The figures of one of our relays."""
         command = [sys.executable, "-c", _FETCH, f"http://127.0.0.1:{port}/metrics"]
-        text = self.run.call(command, namespace=self.network.namespace(name)).stdout
-        pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
-        return {series: float(value) for series, value in pairs}
+        return metrics_in(self.run.call(command, namespace=self.network.namespace(name)).stdout)
 
     def _serve(self, title: str, host: str, module: str, settings: dict[str, Any]) -> Process:
         file = self.folder / f"{title}.yaml"
@@ -158,6 +156,12 @@ class RelayLab:
 
 
 _FETCH: Final = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+
+
+def metrics_in(text: str) -> dict[str, float]:
+    """The value of each series of a page of metrics."""
+    pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    return {series: float(value) for series, value in pairs}
 
 
 def _node(index: int, name: str, cert_name: str | None) -> dict[str, Any]:

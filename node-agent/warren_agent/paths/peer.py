@@ -6,64 +6,34 @@ only by a pong to a ping of ours, which proves both directions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from warren_agent.paths.actions import (
     IPAddress,
     PathChanged,
     PingAnswered,
-    RefreshEndpoints,
-    SendDatagram,
-    SendRelayed,
     SetEndpoint,
 )
 from warren_agent.paths.candidates import Candidate, Candidates
 from warren_agent.paths.context import PathContext
+from warren_agent.paths.peer_disco import PeerDisco
 from warren_agent.paths.ranking import Proven, is_better
+from warren_agent.paths.roaming import Roaming, Verdict
+from warren_agent.paths.search import Search
 from warren_agent.paths.timing import (
     ADOPTION_PATIENCE_SECONDS,
-    BURST_CALLS,
-    BURST_SECONDS,
-    CALLED_BURST_SECONDS,
-    EAGER_FOR_SECONDS,
-    EAGER_SWEEP_SECONDS,
-    ENDPOINTS_FRESH_SECONDS,
     GOOD_ENOUGH_LATENCY_SECONDS,
     HEARTBEAT_SECONDS,
     PATIENCE_SECONDS,
-    PING_TIMEOUT_SECONDS,
     PROBE_SECONDS,
     PROBES_BEFORE_CALL,
-    REASSERT_SECONDS,
-    REFUSAL_SECONDS,
-    ROAM_PATIENCE_SECONDS,
     SESSION_ACTIVE_SECONDS,
     SHORT_PATIENCE_SECONDS,
     SWEEP_SECONDS,
-    UPGRADE_SWEEP_SECONDS,
 )
 from warren_agent.paths.trust import Trust
 from warren_agent.paths.values import PathKind, PathPeer
-from warren_wire import disco
 from warren_wire.addresses import AddrPort
-from warren_wire.crypto import SharedBox
 from warren_wire.disco import CallMeMaybe, Ping, Pong
-from warren_wire.errors import AuthenticationError
 from warren_wire.keys import NodePublic
-
-TXID_BYTES = 12
-MAX_OUTSTANDING = 256
-"""Pings waiting for a pong: every candidate in each sweep of a burst; more would be a bug, the oldest
-goes."""
-
-
-@dataclass(frozen=True, slots=True)
-class SentPing:
-    """A ping that waits for its pong. `destination` None: sent over a relay."""
-
-    destination: AddrPort | None
-    sent_at: float
-    token: int | None = None
 
 
 class PeerPath:
@@ -76,37 +46,25 @@ class PeerPath:
         self.endpoint: AddrPort | None = None
         self.latency_seconds: float | None = None
         self._context = context
-        self._box = _box(context, peer)
+        self.disco = PeerDisco(key, peer.disco, context)
         self._candidates = Candidates(context.ipv4_only)
         self._candidates.set_map(peer.endpoints, now)
         self._trust = Trust()
-        self._pings: dict[bytes, SentPing] = {}
+        self._search = Search(now)
+        self._roaming = Roaming()
         self._active_at: float | None = None
         self._heartbeat_at: float | None = None
-        self._burst_began = now - CALLED_BURST_SECONDS
-        self._burst_calls = True
-        self._search_began = now
-        self._burst_index = len(BURST_SECONDS)
-        self._sweep_at: float | None = None
-        self._swept_at: float | None = None
-        self._call_waits = False
-        self._called_at: float | None = None
-        self._roamed: AddrPort | None = None
-        self._roam_until = 0.0
-        self._refused: AddrPort | None = None
-        self._refused_until = 0.0
-        self._corrected_at: float | None = None
+        self._pinged_us_at: float | None = None
 
     # Input: what the network map, WireGuard and people say
 
     def update(self, peer: PathPeer, now: float) -> None:
         """Take a newer map entry. A new disco key keeps the path: the peer restarted at the same address."""
         if peer.disco != self.peer.disco:
-            self._box = _box(self._context, peer)
+            self.disco.rekey(peer.disco)
         if peer.endpoints != self.peer.endpoints:
             self._candidates.set_map(peer.endpoints, now)
-            if self._sweep_at is not None:
-                self._sweep_at = min(self._sweep_at, now)
+            self._search.hurry(now)
         self.peer = peer
 
     def activity(self, now: float) -> None:
@@ -117,8 +75,8 @@ class PeerPath:
             if self._heartbeat_at is None:
                 self._heartbeat_at = now
             return
-        if not was_active or self._sweep_at is None:
-            self._start_burst(now)
+        if not was_active or self._search.sweep_at is None:
+            self._search.begin(now)
         self._show(PathKind.RELAY, None, "traffic")
 
     def heard(self) -> None:
@@ -146,25 +104,21 @@ class PeerPath:
 
     def observe_endpoint(self, endpoint: AddrPort | None, now: float) -> None:
         """WireGuard uses `endpoint` now; None is the loopback endpoint. Only differences matter."""
-        wanted = self._trust.address
-        if endpoint == wanted:
-            self._roamed = None
-        elif endpoint is None or (endpoint == self._refused and now < self._refused_until):
-            self._correct(wanted, now)
-        elif endpoint != self._roamed:
-            self._roam(endpoint, now)
-        elif now >= self._roam_until:
-            # It carries the peer's packets but not ours: do not give it another chance at each packet.
-            self._refused, self._refused_until = endpoint, now + REFUSAL_SECONDS
-            self._roamed = None
-            self._correct(wanted, now)
+        match self._roaming.judge(endpoint, self._trust.address, now):
+            case Verdict.TRY:
+                assert endpoint is not None
+                self._try(endpoint, now)
+            case Verdict.CORRECT:
+                self._correct(now)
+            case Verdict.LEAVE:
+                pass
 
     def network_changed(self, now: float) -> None:
         """Our own addresses changed: the path in use must prove itself at once."""
         if self._trust.best is not None:
             self._doubt(PATIENCE_SECONDS, now)
         elif self.is_active(now):
-            self._start_burst(now)
+            self._search.begin(now)
 
     def ask(self, token: int, now: float) -> None:
         """A person's ping: over the relay, and to the trusted address or else to all candidates."""
@@ -178,38 +132,21 @@ class PeerPath:
 
     # Input: disco
 
-    def open(self, data: bytes) -> disco.Message | None:
-        """The message in an envelope of this peer's; None for a kind that we do not know."""
-        if self._box is None:
-            raise AuthenticationError("the peer has no usable disco key")
-        return disco.open_message(data, self._box)
-
     def receive_ping(self, ping: Ping, source: AddrPort, local: IPAddress | None, now: float) -> None:
-        """Answer to the exact source, from the address that was asked: NATs let nothing else through."""
-        if self._box is None:
+        if not self.disco.pong(ping, source, local):
             return
-        self._context.counters.pongs_sent += 1
-        pong = self._context.sealed(Pong(ping.txid, source), self._box)
-        self._context.actions.append(SendDatagram(pong, source, local))
+        self._pinged_us_at = now
         candidate = self._candidates.saw(source, now)
         if candidate is None or self._trust.best is not None:
             return
         if candidate.pinged_at is None or now - candidate.pinged_at >= SWEEP_SECONDS:
             self._ping(source, now)
 
-    def receive_relayed_ping(self, ping: Ping, region: int, source: AddrPort) -> None:
-        if self._box is None:
-            return
-        self._context.counters.pongs_sent += 1
-        pong = self._context.sealed(Pong(ping.txid, source), self._box)
-        self._context.actions.append(SendRelayed(self.key, pong, region))
-
     def receive_pong(self, pong: Pong, region: int | None, now: float) -> bool:
         """False if no ping of ours to this peer waits for it."""
-        sent = self._pings.get(pong.txid)
-        if sent is None or (sent.destination is None) != (region is not None):
+        sent = self.disco.answered(pong, region)
+        if sent is None:
             return False
-        del self._pings[pong.txid]
         latency = now - sent.sent_at
         if sent.token is not None:
             self._context.events.append(PingAnswered(sent.token, sent.destination, region, latency))
@@ -223,30 +160,27 @@ class PeerPath:
         self._candidates.set_call(call.endpoints, now)
         if self._trust.best is not None:
             self._doubt(SHORT_PATIENCE_SECONDS, now)
-            self._sweep(now, call=False)
-            return
+        else:
+            self._search.join(now)
         self._sweep(now, call=False)
-        if now - self._burst_began >= CALLED_BURST_SECONDS:
-            self._start_burst(now, calls=False)
-            self._burst_index = 1
-            self._sweep_at = now + BURST_SECONDS[1]
 
     def endpoints_refreshed(self, now: float) -> None:
         """Our own endpoint list is fresh again; send the call that waited for it."""
-        if self._call_waits:
-            self._call_waits = False
+        if self.disco.take_waiting_call():
             self._call(now)
 
     # Time
 
     def handle_timeout(self, now: float) -> None:
-        self._forget_pings(now)
+        self.disco.forget_old(now)
         if self._trust.lapsed(now):
             self._lapse(now)
         if self._trust.best is not None:
             self._tend(now)
-        elif self._sweep_at is not None and now >= self._sweep_at:
-            self._next_sweep(now)
+        elif self._search.sweep_at is not None and now >= self._search.sweep_at:
+            call = self._search.step(now, active=self.is_active(now))
+            if call is not None:
+                self._sweep(now, call=call)
         if self.kind is PathKind.RELAY and not self.is_active(now):
             self._show(PathKind.IDLE, None, "no traffic")
 
@@ -255,7 +189,7 @@ class PeerPath:
         if self._trust.best is not None:
             times.append(self._heartbeat_at)
         else:
-            times.append(self._sweep_at)
+            times.append(self._search.sweep_at)
         if self.kind is PathKind.RELAY and self._active_at is not None:
             times.append(self._active_at + SESSION_ACTIVE_SECONDS)
         known = [t for t in times if t is not None]
@@ -288,7 +222,7 @@ class PeerPath:
         self._ping_best(now)
         assert self._trust.best is not None
         slow = self._trust.best.latency_seconds > GOOD_ENOUGH_LATENCY_SECONDS
-        if slow and (self._swept_at is None or now - self._swept_at >= UPGRADE_SWEEP_SECONDS):
+        if slow and self._search.upgrade_due(now):
             self._sweep(now, call=True)
 
     def _doubt(self, patience_seconds: float, now: float) -> None:
@@ -304,8 +238,7 @@ class PeerPath:
         if candidate is None:
             return
         candidate.latency_seconds = proven.latency_seconds
-        if proven.address == self._refused:
-            self._refused = None
+        self._roaming.proven(proven.address)
         best = self._trust.best
         if best is not None and best.address == proven.address:
             self._trust.renew(proven.latency_seconds, now)
@@ -320,13 +253,18 @@ class PeerPath:
         was_relayed = self._trust.best is None
         self._trust.adopt(proven, now)
         self._heartbeat_at = now + HEARTBEAT_SECONDS
-        self._roamed = None
-        self._sweep_at = None
-        self._burst_index = len(BURST_SECONDS)
+        self._roaming.settled()
+        self._search.end()
         self._context.actions.append(SetEndpoint(self.key, proven.address))
         self._context.counters.to_direct += was_relayed
         self._show(PathKind.DIRECT, proven.address, "pong" if was_relayed else "better address")
         self.latency_seconds = proven.latency_seconds
+        if was_relayed and not self._pinged_us_lately(now):
+            # Its pings died at our router, which ours have just opened; stock would try again after 5 s.
+            self._call(now, even_stale=True)
+
+    def _pinged_us_lately(self, now: float) -> bool:
+        return self._pinged_us_at is not None and now - self._pinged_us_at < SWEEP_SECONDS
 
     def _lapse(self, now: float) -> None:
         active = self.is_active(now)
@@ -335,60 +273,33 @@ class PeerPath:
         self._context.counters.early_lapses += early
         self._context.counters.to_relay += active
         self._heartbeat_at = None
-        self._roamed = None
-        self._corrected_at = now
+        self._roaming.settled()
+        self._roaming.corrected(now)
         self._context.actions.append(SetEndpoint(self.key, None))
         if active:
             self._show(PathKind.RELAY, None, f"no answer from {lost}")
-            self._start_burst(now)
+            self._search.begin(now)
         else:
             self._show(PathKind.IDLE, None, "no traffic")
 
-    def _roam(self, endpoint: AddrPort, now: float) -> None:
+    def _try(self, endpoint: AddrPort, now: float) -> None:
+        """WireGuard followed the peer to another address."""
         if self._candidates.saw(endpoint, now) is None:
-            self._correct(self._trust.address, now)
+            self._correct(now)
             return
         self._context.counters.roams += 1
-        self._roamed = endpoint
-        self._roam_until = now + ROAM_PATIENCE_SECONDS
+        self._roaming.tried(endpoint, now)
         self._ping(endpoint, now)
 
-    def _correct(self, wanted: AddrPort | None, now: float) -> None:
-        if self._corrected_at is not None and now - self._corrected_at < REASSERT_SECONDS:
-            return
-        self._corrected_at = now
-        self._context.counters.endpoint_corrections += 1
-        self._context.actions.append(SetEndpoint(self.key, wanted))
+    def _correct(self, now: float) -> None:
+        if self._roaming.may_correct(now):
+            self._context.counters.endpoint_corrections += 1
+            self._context.actions.append(SetEndpoint(self.key, self._trust.address))
 
     # Looking for a direct path
 
-    def _start_burst(self, now: float, *, calls: bool = True) -> None:
-        self._burst_began = now
-        self._burst_calls = calls
-        if calls:
-            self._search_began = now
-        self._burst_index = 0
-        self._sweep_at = now
-
-    def _next_sweep(self, now: float) -> None:
-        in_burst = self._burst_index < len(BURST_SECONDS)
-        if not in_burst and not self.is_active(now):
-            self._sweep_at = None
-            return
-        if in_burst:
-            call = self._burst_calls and BURST_SECONDS[self._burst_index] in BURST_CALLS
-        else:
-            call = self._called_at is None or now - self._called_at >= SWEEP_SECONDS
-        self._sweep(now, call=call and self.is_active(now))
-        self._burst_index = min(self._burst_index + 1, len(BURST_SECONDS))
-        if self._burst_index < len(BURST_SECONDS):
-            self._sweep_at = max(self._burst_began + BURST_SECONDS[self._burst_index], now + PROBE_SECONDS)
-        else:
-            eager = now - self._search_began < EAGER_FOR_SECONDS
-            self._sweep_at = now + (EAGER_SWEEP_SECONDS if eager else SWEEP_SECONDS)
-
     def _sweep(self, now: float, *, call: bool) -> None:
-        self._swept_at = now
+        self._search.swept(now)
         self._candidates.prune(now)
         for candidate in self._candidates:
             self._ping_candidate(candidate, now)
@@ -400,46 +311,17 @@ class PeerPath:
             self._ping(candidate.address, now)
 
     def _call(self, now: float, *, even_stale: bool = False) -> None:
-        if self._box is None:
-            return
-        self._called_at = now
-        fresh_at = self._context.own_endpoints_at
-        stale = fresh_at is None or now - fresh_at > ENDPOINTS_FRESH_SECONDS
-        if stale and not (even_stale and fresh_at is not None):
-            self._call_waits = True
-            self._context.actions.append(RefreshEndpoints())
-            return
-        self._context.counters.calls_sent += 1
-        message = self._context.sealed(CallMeMaybe(self._context.own_endpoints), self._box)
-        self._context.actions.append(SendRelayed(self.key, message))
-
-    # Pings
+        if self.disco.call(now, even_stale=even_stale):
+            self._search.called(now)
 
     def _ping(self, destination: AddrPort | None, now: float, token: int | None = None) -> None:
-        if self._box is None:
+        if not self.disco.ping(destination, now, token) or destination is None:
             return
-        txid = self._context.randomness(TXID_BYTES)
-        if len(self._pings) >= MAX_OUTSTANDING:
-            del self._pings[next(iter(self._pings))]
-        self._pings[txid] = SentPing(destination, now, token)
-        self._context.counters.pings_sent += 1
-        data = self._context.sealed(Ping(txid, self._context.node), self._box)
-        if destination is None:
-            self._context.actions.append(SendRelayed(self.key, data))
-            return
-        self._context.actions.append(SendDatagram(data, destination))
         candidate = self._candidates.get(destination)
         if candidate is not None:
             candidate.pinged_at = now
         if destination == self._trust.address:
             self._trust.pinged(now)
-
-    def _forget_pings(self, now: float) -> None:
-        while self._pings:
-            txid, sent = next(iter(self._pings.items()))
-            if now - sent.sent_at < PING_TIMEOUT_SECONDS:
-                return
-            del self._pings[txid]
 
     def _show(self, kind: PathKind, endpoint: AddrPort | None, reason: str) -> None:
         if kind is self.kind and endpoint == self.endpoint:
@@ -448,11 +330,3 @@ class PeerPath:
         if kind is not PathKind.DIRECT:
             self.latency_seconds = None
         self._context.events.append(PathChanged(self.key, kind, endpoint, reason))
-
-
-def _box(context: PathContext, peer: PathPeer) -> SharedBox | None:
-    """None for a peer without a usable disco key: it is reached over relays only."""
-    try:
-        return SharedBox(context.disco.raw, peer.disco.raw)
-    except AuthenticationError:
-        return None

@@ -1,8 +1,8 @@
 """The path engine: every peer's path, and the sockets that carry disco, STUN and relayed packets.
 
-Owns the raw sockets beside WireGuard's port, the loopback socket that stands in for relayed peers, and the
-relay connections. Knows a WireGuard device only through `kernel.interfaces.WireGuard`; must not know the
-control server.
+Puts together what owns the raw sockets beside WireGuard's port, the loopback socket that stands in for
+relayed peers, and the relay connections. Knows a WireGuard device only through
+`kernel.interfaces.WireGuard`; must not know the control server.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Address
+from dataclasses import dataclass
 from typing import Final, assert_never
 
-from warren_agent.kernel.addresses import change_socket, reachable, read_addresses
-from warren_agent.kernel.interfaces import PeerStats, WireGuard, WireGuardError
+from warren_agent.kernel.interfaces import WireGuard
 from warren_agent.paths.actions import (
     Action,
     IPAddress,
@@ -32,11 +31,7 @@ from warren_agent.paths.actions import (
 from warren_agent.paths.counters import PathCounters, TransportCounters
 from warren_agent.paths.loopback_addresses import LoopbackAddresses
 from warren_agent.paths.machine import PathMachine
-from warren_agent.paths.own_endpoints import OwnEndpoints
-from warren_agent.paths.relays import RelayRoutes
-from warren_agent.paths.traffic import Counts, between
 from warren_agent.paths.values import (
-    EndpointType,
     LocalState,
     NetcheckReport,
     PathChange,
@@ -45,20 +40,23 @@ from warren_agent.paths.values import (
     PathStatus,
     PingResult,
 )
+from warren_agent.transport.address_watch import AddressWatch
 from warren_agent.transport.endpoints import EndpointWriter
 from warren_agent.transport.loopback import LoopbackSocket, SpoofingSocket, loopback_ports
+from warren_agent.transport.own_state import OwnState
 from warren_agent.transport.port_mapping import PortMapping
 from warren_agent.transport.raw_udp import RawUdp
 from warren_agent.transport.records import PeerRecord
 from warren_agent.transport.relay_dial import RelayTls
 from warren_agent.transport.relay_map import regions_of
 from warren_agent.transport.relay_pool import RelayPool
+from warren_agent.transport.relayed import RelayedTraffic
 from warren_agent.transport.surveyor import Surveyor
-from warren_wire import disco as disco_wire
+from warren_agent.transport.wireguard_watch import WireGuardWatch
 from warren_wire import stun
 from warren_wire.addresses import AddrPort
-from warren_wire.control.messages import DERPMap, DERPRegion, NetInfo
-from warren_wire.derp.client import ClientEvent, PacketReceived, PeerGone
+from warren_wire.control.messages import DERPMap, DERPRegion
+from warren_wire.derp.client import ClientEvent
 from warren_wire.keys import DiscoPrivate, NodePrivate, NodePublic
 
 __all__ = [
@@ -74,16 +72,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS: Final = 1.0
-BUSY_POLL_SECONDS: Final = 0.5
-"""While packets flow: how soon silence on a direct path is noticed."""
-
-BUSY_POLL_MAX_PEERS: Final = 300
-"""A dump of many peers twice a second would cost more than it gives."""
-
-KEEPALIVE_BYTES: Final = 32
-ADDRESS_SETTLE_SECONDS: Final = 0.3
-ADDRESS_POLL_SECONDS: Final = 30.0
 DIRECT_PREFERENCE_SECONDS: Final = 0.25
 
 
@@ -113,30 +101,37 @@ class PathEngine:
         self._mark = mark
         self._wireguard = wireguard
         self._tls = RelayTls(ssl_context)
-        self._on_local_change = on_local_change
         self._interface = interface
         self._ipv6 = not ipv4_only
         self._machine = PathMachine(node=node.public, disco=disco, randomness=os.urandom, ipv4_only=ipv4_only)
         self._addresses = LoopbackAddresses()
-        self._routes = RelayRoutes()
-        self._own_endpoints = OwnEndpoints(listen_port, ipv4_only)
+        self._peers: dict[NodePublic, PathPeer] = {}
+        self._records: dict[NodePublic, PeerRecord] = {}
+        self.transport_counters = TransportCounters()
+        self._relayed = RelayedTraffic(
+            machine=self._machine,
+            addresses=self._addresses,
+            peers=lambda: self._peers,
+            records=self._records,
+            counters=self.transport_counters,
+        )
         self._port_mapping = PortMapping(
             node=node, listen_port=listen_port, mark=mark, on_change=self._on_port_mapping
         )
-        self._peers: dict[NodePublic, PathPeer] = {}
-        self._records: dict[NodePublic, PeerRecord] = {}
-        self._counts: dict[NodePublic, Counts] = {}
+        self._own = OwnState(
+            listen_port=listen_port,
+            ipv4_only=ipv4_only,
+            mapping=self._port_mapping,
+            on_change=on_local_change,
+        )
         self._has_relay_map = False
         self._regions: dict[int, DERPRegion] = {}
         self._scores: Mapping[int, float] = {}
         self._home = 0
-        self._local: tuple[IPAddress, ...] = ()
-        self._local_state: LocalState | None = None
         self._pings: dict[int, asyncio.Queue[PingAnswered]] = {}
         self._loopback_port = loopback_ports(listen_port)[0]
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for: float | None = None
-        self.transport_counters = TransportCounters()
         self._running: _Running | None = None
 
     # For the program
@@ -164,12 +159,12 @@ class PathEngine:
         self._peers = dict(peers)
         keys = set(self._peers)
         self._addresses.keep_only(keys)
-        self._routes.keep_only(keys)
+        self._relayed.routes.keep_only(keys)
         for key in [key for key in self._records if key not in keys]:
             del self._records[key]
-            self._counts.pop(key, None)
             if self._running is not None:
                 self._running.writer.forget(key)
+                self._running.wireguard.forget(key)
         for key in keys:
             self._addresses.of(key)
             self._records.setdefault(key, PeerRecord())
@@ -179,7 +174,7 @@ class PathEngine:
                 self._running.surveyor.request()
             if new:
                 # WireGuard may have them already, with a path to adopt before a relayed packet displaces it.
-                self._running.look.set()
+                self._running.wireguard.look()
             self._pump()
 
     def loopback_endpoint(self, peer: NodePublic) -> AddrPort:
@@ -192,7 +187,7 @@ class PathEngine:
 
     def local_state(self) -> LocalState | None:
         """What was last given to `on_local_change`."""
-        return self._local_state
+        return self._own.state
 
     def problems(self) -> tuple[str, ...]:
         """What keeps this node from working as it should, for people."""
@@ -209,7 +204,7 @@ class PathEngine:
         path = self._machine.peer(key)
         assert path is not None
         record = self._records[key]
-        region = self._region_for(key)
+        region = self._relayed.region_for(key)
         return PathStatus(
             path=path.kind,
             endpoint=path.endpoint,
@@ -252,10 +247,10 @@ class PathEngine:
 
     async def run(self) -> None:
         """Serve until cancelled. Leaves WireGuard's endpoints as they are, so that traffic goes on."""
-        self._local = await asyncio.to_thread(self._read_local)
         with contextlib.ExitStack() as stack:
             running = self._running = self._open(stack)
             stack.callback(self._stopped)
+            await running.addresses.read()
             running.pool.set_regions(self._regions)
             if self._has_relay_map:
                 running.surveyor.set_regions(self._regions, self._scores)
@@ -264,8 +259,8 @@ class PathEngine:
                 group.create_task(running.pool.run(), name="relays")
                 group.create_task(running.surveyor.run(self._is_active), name="netcheck")
                 group.create_task(running.writer.run(), name="endpoints")
-                group.create_task(self._poll_wireguard(running), name="wireguard-poll")
-                group.create_task(self._watch_addresses(running), name="addresses")
+                group.create_task(running.wireguard.run(), name="wireguard-poll")
+                group.create_task(running.addresses.run(), name="addresses")
                 group.create_task(self._port_mapping.run(), name="port-mapping")
 
     # Sockets and tasks
@@ -301,7 +296,16 @@ class PathEngine:
             on_report=self._on_report,
         )
         writer = EndpointWriter(self._wireguard, counters)
-        return _Running(raw, loopback, spoofing, pool, surveyor, writer)
+        wireguard = WireGuardWatch(
+            wireguard=self._wireguard,
+            machine=self._machine,
+            writer=writer,
+            loopback_endpoint=self.loopback_endpoint,
+            relayed_in=lambda key: self._records[key].relay_rx_packets,
+            done=self._pump,
+        )
+        addresses = AddressWatch(self._interface, self._network_changed)
+        return _Running(raw, loopback, spoofing, pool, surveyor, writer, wireguard, addresses)
 
     def _stopped(self) -> None:
         self._running = None
@@ -309,97 +313,20 @@ class PathEngine:
             self._timer.cancel()
         self._timer = self._armed_for = None
 
-    async def _poll_wireguard(self, running: _Running) -> None:
-        failing = False
-        while True:
-            try:
-                found = await self._wireguard.peers()
-                failing = False
-            except WireGuardError as error:
-                if not failing:
-                    logger.warning("WireGuard cannot be read", extra={"reason": str(error)})
-                failing = True
-            else:
-                now = time.monotonic()
-                for key, stats in found.items():
-                    if key in self._machine:
-                        self._observe(running, key, stats, now)
-                self._pump()
-            busy = len(self._peers) <= BUSY_POLL_MAX_PEERS and self._is_active()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BUSY_POLL_SECONDS if busy else POLL_SECONDS):
-                    await running.look.wait()
-            running.look.clear()
-
-    def _observe(self, running: _Running, key: NodePublic, stats: PeerStats, now: float) -> None:
-        path = self._machine.peer(key)
-        assert path is not None
-        new = Counts(stats.rx_bytes, stats.tx_bytes, self._records[key].relay_rx_packets)
-        old = self._counts.get(key)
-        self._counts[key] = new
-        endpoint = stats.endpoint
-        stand_in = endpoint is None or endpoint.ip.is_loopback
-        if old is None and not stand_in and endpoint is not None:
-            self._machine.adopt(key, endpoint, now)
-        if old is not None:
-            traffic = between(old, new)
-            if traffic.active:
-                self._machine.activity(key, now)
-            if traffic.heard_directly and endpoint == path.wanted():
-                self._machine.heard(key, now)
-            elif traffic.silent and path.wanted() is not None:
-                self._machine.silent(key, now)
-        if not running.writer.settled(key, now):
-            return
-        if stand_in and path.wanted() is None:
-            if endpoint != self.loopback_endpoint(key):
-                running.writer.write(key, self.loopback_endpoint(key))
-            return
-        self._machine.observe_endpoint(key, None if stand_in else endpoint, now)
-
-    async def _watch_addresses(self, running: _Running) -> None:
-        loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
-        with change_socket() as sock:
-
-            def readable() -> None:
-                with contextlib.suppress(OSError):
-                    while sock.recv(65536):
-                        pass
-                changed.set()
-
-            loop.add_reader(sock.fileno(), readable)
-            try:
-                while True:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(ADDRESS_POLL_SECONDS):
-                            await changed.wait()
-                    await asyncio.sleep(ADDRESS_SETTLE_SECONDS)
-                    changed.clear()
-                    found = await asyncio.to_thread(self._read_local)
-                    if set(found) != set(self._local):
-                        self._local = found
-                        await self._network_changed(running)
-            finally:
-                loop.remove_reader(sock.fileno())
-
-    async def _network_changed(self, running: _Running) -> None:
+    async def _network_changed(self) -> None:
+        assert self._running is not None
         logger.info("local addresses changed")
-        running.raw.addresses_changed()
-        self._own_endpoints.forget_public()
+        self._running.raw.addresses_changed()
+        self._own.network_changed()
         self._machine.network_changed(time.monotonic())
         self._port_mapping.network_changed()
         self._pump()
-        running.surveyor.request()
-        await running.pool.probe()
-
-    def _read_local(self) -> tuple[IPAddress, ...]:
-        return reachable(read_addresses(), own=self._interface)
+        self._running.surveyor.request()
+        await self._running.pool.probe()
 
     def _on_port_mapping(self) -> None:
-        self._own_endpoints.port_mapped = self._port_mapping.external
-        if self._running is not None and self._local_state is not None:
-            self._list_endpoints(self._running.surveyor.last)
+        if self._running is not None and self._own.state is not None:
+            self._list_endpoints(self._running, self._running.surveyor.last)
 
     # What comes in
 
@@ -412,58 +339,20 @@ class PathEngine:
         self._pump()
 
     def _on_loopback(self, address: bytes, datagrams: list[memoryview]) -> None:
-        key = self._addresses.key_of(address)
-        if key is None or key not in self._machine:
-            self.transport_counters.loopback_foreign += len(datagrams)
-            return
-        self._send_relayed(key, [bytes(datagram) for datagram in datagrams], 0)
-        if any(len(datagram) > KEEPALIVE_BYTES for datagram in datagrams):
-            self._machine.activity(key, time.monotonic())
-        self._pump()
+        if self._running is not None:
+            self._relayed.from_wireguard(address, datagrams, self._running.pool)
+            self._pump()
 
     def _on_relay_events(self, region: int, events: Sequence[ClientEvent]) -> None:
-        now = time.monotonic()
-        groups: dict[NodePublic, list[bytes]] = {}
-        for event in events:
-            if isinstance(event, PacketReceived):
-                self._on_relayed_packet(region, event, groups, now)
-            elif isinstance(event, PeerGone):
-                self._routes.gone(event.peer, region)
-        for key, packets in groups.items():
-            self._records[key].relay_rx_packets += len(packets)
-            self._machine.relayed(key, now)
-            self._inject(key, packets)
-        self._pump()
-
-    def _on_relayed_packet(
-        self, region: int, event: PacketReceived, groups: dict[NodePublic, list[bytes]], now: float
-    ) -> None:
-        key, packet = event
-        if key not in self._machine:
-            self.transport_counters.relay_unknown_source += 1
-            return
-        self.transport_counters.relay_received += 1
-        self._routes.heard(key, region)
-        if disco_wire.looks_like_disco(packet):
-            self._machine.receive_relayed(region, key, packet, now)
-        else:
-            groups.setdefault(key, []).append(packet)
-
-    def _inject(self, key: NodePublic, packets: list[bytes]) -> None:
-        path = self._machine.peer(key)
-        if path is None or self._running is None:
-            return
-        wanted = path.wanted()
-        if wanted is not None and isinstance(wanted.ip, IPv4Address):
-            self._running.spoofing.inject(wanted, packets)
-        else:
-            self._running.loopback.inject(self._addresses.of(key).packed, packets)
+        if self._running is not None:
+            self._relayed.from_relay(region, events, self._running.loopback, self._running.spoofing)
+            self._pump()
 
     def _on_relay_state(self, region: int, connected: bool) -> None:
         if connected:
-            self._routes.connected(region)
+            self._relayed.routes.connected(region)
             return
-        self._routes.disconnected(region)
+        self._relayed.routes.disconnected(region)
         # A broken connection is often the first sign of another network.
         if region == self._home and self._running is not None:
             self._running.surveyor.request()
@@ -472,25 +361,12 @@ class PathEngine:
         assert self._running is not None
         self._home = report.home
         self._running.pool.set_home(report.home)
-        self._list_endpoints(report)
+        self._list_endpoints(self._running, report)
 
-    def _list_endpoints(self, report: NetcheckReport) -> None:
-        now = time.monotonic()
-        listed = self._own_endpoints.update(report, self._local, now)
-        self._machine.set_own_endpoints(tuple(endpoint for endpoint, _ in listed), now)
+    def _list_endpoints(self, running: _Running, report: NetcheckReport) -> None:
+        endpoints = self._own.update(report, running.addresses.current)
+        self._machine.set_own_endpoints(endpoints, time.monotonic())
         self._pump()
-        self._tell(listed, report)
-
-    def _tell(self, listed: Sequence[tuple[AddrPort, EndpointType]], report: NetcheckReport) -> None:
-        state = LocalState(
-            endpoints=tuple(endpoint for endpoint, _ in listed),
-            endpoint_types=tuple(kind.value for _, kind in listed),
-            net_info=net_info(report, self._port_mapping),
-        )
-        old, self._local_state = self._local_state, state
-        if old is None or _told_apart(old) != _told_apart(state):
-            logger.info("own endpoints or home relay changed", extra={"relay": report.home})
-            self._on_local_change(state)
 
     # What goes out
 
@@ -533,23 +409,13 @@ class PathEngine:
             case SendDatagram(data, destination, source):
                 running.raw.send(data, destination, source)
             case SendRelayed(peer, data, region):
-                self._send_relayed(peer, [data], region or 0)
+                self._relayed.send(peer, [data], region or 0, running.pool)
             case SetEndpoint(peer, endpoint):
                 running.writer.write(peer, endpoint or self.loopback_endpoint(peer))
             case RefreshEndpoints():
                 running.surveyor.request()
             case _:
                 assert_never(action)
-
-    def _send_relayed(self, key: NodePublic, packets: list[bytes], region: int) -> None:
-        region = region or self._region_for(key)
-        self._records[key].relay_tx_packets += len(packets)
-        if self._running is not None:
-            self._running.pool.send(region, key, packets)
-
-    def _region_for(self, key: NodePublic) -> int:
-        peer = self._peers.get(key)
-        return self._routes.region_for(key, peer.home_relay) if peer is not None else 0
 
     def _on_path_changed(self, event: PathChanged) -> None:
         record = self._records.get(event.peer)
@@ -568,57 +434,18 @@ class PathEngine:
         )
 
     def _is_active(self) -> bool:
-        now = time.monotonic()
-        return any(path.is_active(now) for path in self._machine)
+        return self._machine.is_active(time.monotonic())
 
 
+@dataclass(frozen=True, slots=True)
 class _Running:
     """What exists only while the engine runs."""
 
-    __slots__ = ("look", "loopback", "pool", "raw", "spoofing", "surveyor", "writer")
-
-    def __init__(
-        self,
-        raw: RawUdp,
-        loopback: LoopbackSocket,
-        spoofing: SpoofingSocket,
-        pool: RelayPool,
-        surveyor: Surveyor,
-        writer: EndpointWriter,
-    ) -> None:
-        self.raw = raw
-        self.loopback = loopback
-        self.spoofing = spoofing
-        self.pool = pool
-        self.surveyor = surveyor
-        self.writer = writer
-        self.look = asyncio.Event()
-        """Read WireGuard's peers now."""
-
-
-def net_info(report: NetcheckReport, mapping: PortMapping) -> NetInfo:
-    """A report as the control server wants it."""
-    latency = {f"{region}-v4": seconds for region, seconds in report.region_latency_v4.items()}
-    latency |= {f"{region}-v6": seconds for region, seconds in report.region_latency_v6.items()}
-    return NetInfo(
-        mapping_varies_by_dest_ip=report.mapping_varies,
-        working_ipv6=report.ipv6 is not None,
-        working_udp=report.udp,
-        preferred_derp=report.home,
-        derp_latency=latency,
-        have_port_map=mapping.external is not None,
-        pmp=mapping.seen_pmp,
-        pcp=mapping.seen_pcp,
-    )
-
-
-def _told_apart(state: LocalState) -> tuple[object, ...]:
-    """What makes a state worth telling; latencies change always and order means nothing."""
-    info = state.net_info
-    return (
-        frozenset(zip(state.endpoints, state.endpoint_types, strict=True)),
-        info.mapping_varies_by_dest_ip,
-        info.working_ipv6,
-        info.working_udp,
-        info.preferred_derp,
-    )
+    raw: RawUdp
+    loopback: LoopbackSocket
+    spoofing: SpoofingSocket
+    pool: RelayPool
+    surveyor: Surveyor
+    writer: EndpointWriter
+    wireguard: WireGuardWatch
+    addresses: AddressWatch

@@ -1,8 +1,7 @@
-"""What a DerpRelay runs, and its entry in the relay map."""
+"""What a DerpRelay runs."""
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +28,7 @@ from warren_operator.naming import (
     labels,
     relay_keys_name,
     relay_name,
+    relay_peers_name,
     relay_tls_name,
     selector,
 )
@@ -38,6 +38,8 @@ from warren_operator.resources.mesh import Managed, Mesh, SecretRef
 RELAY: Final = "relay"
 LISTEN_PORT: Final = 8443
 STUN_LISTEN_PORT: Final = 3478
+STATE: Final = "/var/lib/warren-relay"
+"""A key of its own for each pod, for as long as the pod lives: clients learn it each time they connect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ def relay_objects(relay: DerpRelay, members: Admission | None, images: Images) -
         **head(Kind.SERVICE_ACCOUNT, relay_name(relay.name), relay.manifest, _labels(relay)),
         "automountServiceAccountToken": False,
     }
-    return [config, account, _service(relay), _deployment(relay, members, images, fingerprint(config))]
+    deployment = _deployment(relay, members, images, fingerprint(config))
+    return [config, account, _service(relay), _peers_service(relay), deployment]
 
 
 def tls_secret_name(relay: DerpRelay) -> str:
@@ -79,45 +82,21 @@ def relay_config(relay: DerpRelay, members: Admission | None) -> Manifest:
         "tls": {"certificate": "/etc/warren/tls/tls.crt", "key": "/etc/warren/tls/tls.key"},
         "health_listen": f"0.0.0.0:{HEALTH_PORT}",
         "stun_listen": f"0.0.0.0:{stun_port}",
-        "derp_key_file": "/etc/warren/keys/derp.key",
+        "derp_key_file": f"{STATE}/derp.key",
         "admission": {"mode": "open"},
+        "mesh": {
+            "key_file": "/etc/warren/keys/mesh.key",
+            "discover": f"{relay_peers_name(relay.name)}.{relay.namespace}.svc:{port}",
+            # All replicas show the same certificate, whose name is that of the region and not of a pod.
+            "certificate_name": relay.host,
+            "ca_file": "/etc/warren/tls/tls.crt",
+        },
     }
     if relay.members_only and members is not None:
         config["admission"] = {"mode": "members", "verify_url": members.url}
         if members.ca is not None:
             config["admission"]["ca_file"] = "/etc/warren/ca/ca.crt"
     return config
-
-
-def region(relay: DerpRelay, cert_name: str) -> Manifest:
-    """The entry in the shape clients know; `cert_name` pins a certificate of our own making."""
-    family = _family(relay.host)
-    node: Manifest = {
-        "Name": f"{relay.region_id}a",
-        "RegionID": relay.region_id,
-        "HostName": relay.host,
-        "DERPPort": relay.derp_port,
-        "STUNPort": relay.stun_port,
-    }
-    if family is not None:
-        # Naming one family switches the other off, or clients would look the address up as a name.
-        node["IPv4"] = relay.host if family == 4 else "none"
-        node["IPv6"] = relay.host if family == 6 else "none"
-    if cert_name:
-        node["CertName"] = cert_name
-    return {
-        "RegionID": relay.region_id,
-        "RegionCode": relay.region_code,
-        "RegionName": relay.region_name,
-        "Nodes": [node],
-    }
-
-
-def _family(host: str) -> int | None:
-    try:
-        return ipaddress.ip_address(host).version
-    except ValueError:
-        return None
 
 
 def _labels(relay: DerpRelay) -> dict[str, str]:
@@ -145,6 +124,20 @@ def _service(relay: DerpRelay) -> Manifest:
     return service
 
 
+def _peers_service(relay: DerpRelay) -> Manifest:
+    """Its name has the addresses of all pods, also of those that wait for links before they are ready."""
+    service = head(Kind.SERVICE, relay_peers_name(relay.name), relay.manifest, _labels(relay))
+    port, _ = _listen_ports(relay)
+    service["spec"] = {
+        "type": "ClusterIP",
+        "clusterIP": "None",
+        "publishNotReadyAddresses": True,
+        "selector": selector(RELAY, relay=relay.name),
+        "ports": [{"name": "https", "port": port, "targetPort": "https", "protocol": "TCP"}],
+    }
+    return service
+
+
 def _deployment(relay: DerpRelay, members: Admission | None, images: Images, config: str) -> Manifest:
     owners = {"relay": relay.name}
     deployment = head(Kind.DEPLOYMENT, relay_name(relay.name), relay.manifest, _labels(relay))
@@ -162,10 +155,23 @@ def _deployment(relay: DerpRelay, members: Admission | None, images: Images, con
         pod["nodeSelector"] = dict(relay.node_selector)
     if relay.host_network:
         pod |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+    if relay.replicas > 1:
+        pod["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": match(RELAY, owners),
+            }
+        ]
+    # On the host's network a new pod gets the port only when the old one has left it.
+    surge, unavailable = (0, 1) if relay.host_network else (1, 0)
     deployment["spec"] = {
         "replicas": relay.replicas,
-        # Clients of two relays of one region would not reach each other.
-        "strategy": {"type": "Recreate", "rollingUpdate": None},
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable},
+        },
         "selector": match(RELAY, owners),
         "template": pod_template(RELAY, owners, config, pod),
     }
@@ -196,6 +202,7 @@ def _container(relay: DerpRelay, members: Admission | None, images: Images) -> M
         "readinessProbe": http_probe("/ready", "health", period=2, failures=2),
         "volumeMounts": [
             mount("config", "/etc/warren", read_only=True),
+            mount("state", STATE),
             mount("tmp", "/tmp"),  # noqa: S108 - a volume of the pod's own
         ],
     }
@@ -213,7 +220,7 @@ def _volumes(relay: DerpRelay, members: Admission | None) -> list[Manifest]:
                 "items": [{"key": "config.yaml", "path": "config.yaml"}],
             }
         },
-        source(relay_keys_name(relay.name), "keys", "derp.key"),
+        source(relay_keys_name(relay.name), "keys", "mesh.key"),
         source(tls_secret_name(relay), "tls", "tls.crt", "tls.key"),
     ]
     if relay.members_only and members is not None and members.ca is not None:
@@ -221,5 +228,6 @@ def _volumes(relay: DerpRelay, members: Admission | None) -> list[Manifest]:
         sources.append({"secret": {"name": ca.name, "items": [{"key": ca.key, "path": "ca/ca.crt"}]}})
     return [
         {"name": "config", "projected": {"defaultMode": 0o440, "sources": sources}},
+        {"name": "state", "emptyDir": {}},
         {"name": "tmp", "emptyDir": {}},
     ]

@@ -64,7 +64,7 @@ def mesh_secrets(mesh: Mesh, managed: Managed, observed: Observed, now: datetime
 def relay_secrets(relay: DerpRelay, observed: Observed, now: datetime) -> list[SecretChange]:
     labels = naming.labels("relay", relay=relay.name)
     name = naming.relay_keys_name(relay.name)
-    change = _completed(name, {"derp.key": new_private_key}, relay.manifest, labels, observed.get(name))
+    change = _completed(name, {"mesh.key": new_mesh_key}, relay.manifest, labels, observed.get(name))
     changes = [change] if change is not None else []
     if relay.tls_secret is None:
         name = naming.relay_tls_name(relay.name)
@@ -96,6 +96,11 @@ def secret_data(secret: Manifest | None, key: str) -> bytes:
 
 def new_private_key() -> str:
     return f"privkey:{secrets.token_hex(32)}\n"
+
+
+def new_mesh_key() -> str:
+    """What the relays of one region prove to each other."""
+    return f"{secrets.token_hex(32)}\n"
 
 
 def new_token() -> str:

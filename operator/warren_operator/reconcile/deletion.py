@@ -30,6 +30,7 @@ GOING_SECONDS: Final = 30.0
 MADE: Final = (
     Kind.DAEMON_SET,
     Kind.DEPLOYMENT,
+    Kind.NETWORK_POLICY,
     Kind.SERVICE,
     Kind.CONFIG_MAP,
     Kind.SECRET,

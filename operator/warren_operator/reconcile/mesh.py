@@ -13,6 +13,7 @@ from warren_operator.conditions import Condition
 from warren_operator.desired.agents import AGENT, agent_objects, ca_ref, join_ref
 from warren_operator.desired.control import control_objects, tls_secret_name
 from warren_operator.desired.secrets import mesh_secrets, secret_data
+from warren_operator.desired.surroundings import surrounded
 from warren_operator.errors import ControlApiError, InvalidResourceError, NotFoundError
 from warren_operator.keys import MembersKey
 from warren_operator.kinds import Kind, Manifest
@@ -30,6 +31,7 @@ OWNED: Final = (
     Kind.SERVICE_ACCOUNT,
     Kind.SERVICE,
     Kind.PERSISTENT_VOLUME_CLAIM,
+    Kind.NETWORK_POLICY,
     Kind.DEPLOYMENT,
     Kind.DAEMON_SET,
 )
@@ -78,7 +80,7 @@ async def _reconcile(context: Context, mesh: Mesh) -> float | None:
     desired: list[Manifest] = []
     images = context.config.images
     if managed is not None:
-        desired += control_objects(mesh, managed, images)
+        desired += surrounded(control_objects(mesh, managed, images), context.config.surroundings)
     desired += agent_objects(mesh, images, private_ca=private_ca)
     observed = await observe(context, mesh)
     actions = plan(desired, observed)

@@ -10,9 +10,10 @@ import logging
 from collections.abc import Iterable
 from http import HTTPStatus
 
-from warren_operator import certificates
+from warren_operator import certificates, naming
 from warren_operator.control_api import ControlApi
-from warren_operator.desired.relay import region, tls_secret_name
+from warren_operator.desired.regions import HostAddress, hosts_of, region
+from warren_operator.desired.relay import RELAY, tls_secret_name
 from warren_operator.desired.secrets import secret_data
 from warren_operator.errors import ControlApiError, InvalidResourceError
 from warren_operator.keys import RelayKey
@@ -48,8 +49,10 @@ async def sync_regions(context: Context, mesh: Mesh, api: ControlApi) -> None:
     known = {shown["RegionID"]: shown for shown in await api.regions()}
     kept = set()
     for number, (relay, entry) in wanted.items():
-        if number in known and _says(known[number], entry):
+        if number in known and (_says(known[number], entry) or _is_partial(relay, entry)):
             refusal = None
+        elif not entry["Nodes"]:
+            continue
         else:
             refusal = await _put(api, entry)
         _note(context, relay, refusal)
@@ -65,6 +68,21 @@ async def sync_regions(context: Context, mesh: Mesh, api: ControlApi) -> None:
             continue
         logger.info("relay region removed", extra={"relay": number, "mesh": mesh.name})
     await _record(context, mesh, recorded | set(wanted), kept)
+
+
+async def hosts_of_relay(context: Context, relay: DerpRelay) -> list[HostAddress]:
+    """Where its replicas are, if each is reached at its own node."""
+    if not relay.has_hosts:
+        return []
+    pods = await context.cluster.list(Kind.POD, relay.namespace, naming.selector(RELAY, relay=relay.name))
+    names = {name for pod in pods if (name := pod["spec"].get("nodeName"))}
+    found = {name: await context.cluster.get(Kind.MACHINE, None, name) for name in sorted(names)}
+    return hosts_of(pods, {name: machine for name, machine in found.items() if machine is not None})
+
+
+def _is_partial(relay: DerpRelay, entry: Manifest) -> bool:
+    """While a pod is replaced, what is announced stays: each change makes every client connect anew."""
+    return relay.has_hosts and len(entry["Nodes"]) < relay.replicas
 
 
 async def _put(api: ControlApi, entry: Manifest) -> str | None:
@@ -94,7 +112,8 @@ async def _wanted(context: Context, relays: Iterable[DerpRelay]) -> dict[int, tu
             if not certificate:
                 continue
             cert_name = certificates.pin(certificate)
-        found[relay.region_id] = (relay, region(relay, cert_name))
+        hosts = await hosts_of_relay(context, relay)
+        found[relay.region_id] = (relay, region(relay, cert_name, hosts))
     return found
 
 

@@ -18,11 +18,13 @@ from warren_operator.desired.relay import (
     tls_secret_name,
 )
 from warren_operator.desired.secrets import relay_secrets, secret_data
+from warren_operator.desired.surroundings import surrounded
 from warren_operator.errors import InvalidResourceError
 from warren_operator.keys import MembersKey
 from warren_operator.kinds import Kind, Manifest
 from warren_operator.plan import Key, plan
 from warren_operator.reconcile.context import Context
+from warren_operator.reconcile.regions import hosts_of_relay
 from warren_operator.reconcile.reporting import report
 from warren_operator.relay_metrics import connected_clients
 from warren_operator.resources.derprelay import DerpRelay, parse_relay
@@ -30,7 +32,13 @@ from warren_operator.resources.mesh import Managed, Mesh, parse_mesh
 
 logger = logging.getLogger(__name__)
 
-OWNED: Final = (Kind.CONFIG_MAP, Kind.SERVICE_ACCOUNT, Kind.SERVICE, Kind.DEPLOYMENT)
+OWNED: Final = (
+    Kind.CONFIG_MAP,
+    Kind.SERVICE_ACCOUNT,
+    Kind.SERVICE,
+    Kind.NETWORK_POLICY,
+    Kind.DEPLOYMENT,
+)
 UNREADY_SECONDS: Final = 2.0
 CLIENTS_SECONDS: Final = 30.0
 
@@ -73,7 +81,8 @@ async def _reconcile(context: Context, relay: DerpRelay, selecting: list[Mesh]) 
             problems.append(f"tls: the Secret {relay.tls_secret} has no {' and no '.join(missing)}")
     observed = await _observe(context, relay)
     usable = not relay.members_only or members is not None
-    desired = relay_objects(relay, members, context.config.images) if usable else []
+    made = relay_objects(relay, members, context.config.images) if usable else []
+    desired = surrounded(made, context.config.surroundings)
     actions = plan(desired, observed)
     if actions:
         problems += await apply(context.cluster, actions)
@@ -99,7 +108,9 @@ async def _report(
     )
     fields: Manifest = {
         "clients": await _clients(context, relay),
-        "addresses": [f"{relay.host}:{relay.derp_port}"],
+        "replicas": ((deployment or {}).get("status") or {}).get("replicas", 0),
+        "selector": naming.query(naming.selector(RELAY, relay=relay.name)),
+        "addresses": await _addresses(context, relay),
         "meshes": announced,
     }
     await report(context, Kind.DERP_RELAY, relay.manifest, conditions, fields)
@@ -159,6 +170,13 @@ async def _observe(context: Context, relay: DerpRelay) -> dict[Key, Manifest]:
         for kind, items in zip(OWNED, lists, strict=True)
         for found in items
     }
+
+
+async def _addresses(context: Context, relay: DerpRelay) -> list[str]:
+    if not relay.has_hosts:
+        return [f"{relay.host}:{relay.derp_port}"]
+    hosts = await hosts_of_relay(context, relay)
+    return [f"{host.shown}:{relay.derp_port}" for host in hosts]
 
 
 async def _clients(context: Context, relay: DerpRelay) -> int:

@@ -31,6 +31,11 @@ class DerpRelay:
     members_only: bool
     deleting: bool
 
+    @property
+    def has_hosts(self) -> bool:
+        """Whether clients reach each replica at its own node; else all are behind one address."""
+        return self.host_network and self.replicas > 1
+
 
 def parse_relay(manifest: Manifest) -> DerpRelay:
     problems: list[str] = []

@@ -70,6 +70,20 @@ def test_the_operator_accepts_what_the_values_give_it(helm: Helm) -> None:
     assert container["image"] == "registry.example.org/warren/warren-operator:v2"
 
 
+def test_a_network_policy_and_its_peers_reach_the_operator(helm: Helm) -> None:
+    peer = "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring"
+    manifests = rendered(helm, "networkPolicy.enabled=true", peer, "metrics.podMonitor.enabled=true")
+    environ = {item["name"]: item["value"] for item in operator(manifests)["env"]}
+    surroundings = OperatorConfig.from_environ(environ).surroundings
+    expected = {"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}
+    assert surroundings.network_policies
+    assert surroundings.metrics_from == (expected,)
+    (policy,) = (manifest for manifest in manifests if manifest["kind"] == "NetworkPolicy")
+    assert policy["spec"]["ingress"][0]["from"] == [expected]
+    (monitor,) = (manifest for manifest in manifests if manifest["kind"] == "PodMonitor")
+    assert monitor["spec"]["podMetricsEndpoints"][0]["port"] == "health"
+
+
 @pytest.mark.parametrize(
     "image", ["localhost/warren-agent:abc", "localhost:5000/agent:1", "localhost/agent@sha256:" + "0" * 64]
 )
@@ -86,6 +100,7 @@ def test_an_image_with_a_tag_or_digest_is_taken_as_it_is(helm: Helm, image: str)
         ("images.tagg=x", "tagg"),
         ("operator.resyncSeconds=0", "resyncSeconds"),
         ("images.pullPolicy=Sometimes", "pullPolicy"),
+        ("networkPolicy.enabled=perhaps", "networkPolicy"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(helm: Helm, value: str, words: str) -> None:

@@ -104,7 +104,7 @@ REFUSED = [
     ({**mesh(), "name": "a" * 41}, "at most 40 characters"),
     (relay(regionID=1), "should be greater than or equal to 900"),
     (relay(exposure={}), "exposure.host: Required value"),
-    (relay(replicas=2), "should be less than or equal to 1"),
+    (relay(replicas=17), "should be less than or equal to 16"),
     (node(tags=["db"]), "spec.tags[0]"),
     (node(approvedRoutes=["10.1.0.0"]), "must be a prefix such as 10.1.0.0/16"),
     (node(addresses={"v4": "192.0.2.1"}), "must be an address inside 100.64.0.0/10"),

@@ -76,7 +76,9 @@ async def relay(
 
 @asynccontextmanager
 async def linked(near: Relay, *peers: Peer) -> AsyncIterator[RelayLinks]:
-    links = RelayLinks(near.service, peers, MESH_KEY, near.tls, backoff=lambda: Backoff(0.01, 0.02))
+    tls = near.tls
+    trust = (lambda: tls) if tls is not None else None
+    links = RelayLinks(near.service, peers, MESH_KEY, trust, backoff=lambda: Backoff(0.01, 0.02))
     task = asyncio.create_task(links.run())
     try:
         yield links

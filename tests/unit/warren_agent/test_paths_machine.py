@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.simnet import RELAY_REGION, Host, Nat, SimNet, pair
+from warren_agent.paths import search
 from warren_agent.paths.values import PathKind
 
 DIRECT, RELAY, IDLE = PathKind.DIRECT, PathKind.RELAY, PathKind.IDLE
@@ -65,6 +66,20 @@ def test_a_peer_without_known_endpoints_is_called_and_answers_with_its_own_pings
     net.introduce(endpoints=False)
     net.talk(home, office)
     net.run_until(lambda: both(home, office, DIRECT), within=3)
+
+
+def test_a_caller_that_sweeps_seldom_is_told_when_our_router_has_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stock peer calls, its pings die at our router, ours then open it: its next sweep is 5 s away."""
+    monkeypatch.setattr(search, "BURST_SECONDS", (0.0, 5.0))
+    monkeypatch.setattr(search, "EAGER_SWEEP_SECONDS", 5.0)
+    net, home, office = pair()
+    home.machine.ask(office.key, net.now)
+    assert net.run_until(lambda: both(home, office, DIRECT), within=1.0) < 0.2
+    calls = home.machine.counters.calls_sent + office.machine.counters.calls_sent
+    net.run(4)
+    assert home.machine.counters.calls_sent + office.machine.counters.calls_sent == calls <= 2
 
 
 def test_a_dead_path_is_left_for_the_relay_within_seconds_and_comes_back() -> None:

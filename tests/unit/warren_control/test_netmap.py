@@ -6,9 +6,10 @@ from typing import Any
 
 from support.control_records import NOW, disco_key, key, node, snapshot
 from warren_control import model
-from warren_control.changes import Change, Patch, patched, whole, whole_and_self
+from warren_control.changes import Change, Patch, patched, whole
 from warren_control.model import Node, Snapshot
-from warren_control.netmap import MapSettings, NetmapBuilder
+from warren_control.netmap.builder import MapSettings, NetmapBuilder
+from warren_control.netmap.views import OpenViews
 from warren_control.relaymap import RelayMap
 from warren_control.routes import parse_prefixes
 from warren_wire.control import netmap as client
@@ -33,11 +34,11 @@ def builder(regions: dict[int, DERPRegion] | None = None) -> NetmapBuilder:
 
 
 def full(known: Snapshot, viewer: Node) -> MapResponse:
-    return decode(MapResponse, builder().full(known, viewer, NOW))
+    return decode(MapResponse, builder().full(OpenViews(known), viewer, NOW))
 
 
 def delta(known: Snapshot, viewer: Node, change: Change) -> MapResponse | None:
-    json = builder().delta(known, viewer, change, NOW)
+    json = builder().delta(OpenViews(known), viewer, change, NOW)
     return None if json is None else decode(MapResponse, json)
 
 
@@ -146,7 +147,8 @@ def test_a_node_is_not_told_about_its_own_patches() -> None:
 
 
 def test_a_node_whose_own_view_changed_gets_itself_with_addresses_and_its_filter() -> None:
-    response = delta(snapshot(node(1)), node(1), whole_and_self(1))
+    one = frozenset({1})
+    response = delta(snapshot(node(1)), node(1), Change(selves=one, filters=one))
     assert response is not None
     assert response.node is not None
     assert response.node.addresses
@@ -157,17 +159,17 @@ def test_a_node_whose_own_view_changed_gets_itself_with_addresses_and_its_filter
 
 def test_receivers_of_the_same_news_share_one_encoding() -> None:
     built = builder()
-    known = snapshot(node(1), node(2), node(3))
-    first = built.delta(known, node(1), whole(3), NOW)
-    assert built.delta(known, node(2), whole(3), NOW) is first
-    assert built.delta(known, node(3), whole(3), NOW) is None
+    views = OpenViews(snapshot(node(1), node(2), node(3)))
+    first = built.delta(views, node(1), whole(3), NOW)
+    assert built.delta(views, node(2), whole(3), NOW) is first
+    assert built.delta(views, node(3), whole(3), NOW) is None
 
 
 def test_a_changed_region_is_told_as_the_whole_set() -> None:
     built = builder()
     added = DERPRegion(region_id=901, region_code="office", nodes=(DERPNode(name="901a", host_name="b"),))
     known = model.with_regions(snapshot(node(1)), {901: added})
-    json = built.delta(known, node(1), Change(derp_map=True), NOW)
+    json = built.delta(OpenViews(known), node(1), Change(derp_map=True), NOW)
     assert json is not None
     derp_map = decode(MapResponse, json).derp_map
     assert derp_map is not None

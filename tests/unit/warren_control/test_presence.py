@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from support.control_records import NOW, node, snapshot
@@ -90,7 +91,7 @@ async def test_a_router_that_leaves_hands_its_routes_over() -> None:
     world.presence.left(1)
     await world.after(OFFLINE_GRACE)
     assert world.store.snapshot.primaries == {route[0]: 2}
-    assert world.published == [whole_and_self(1, 2)]
+    assert world.published == [replace(whole_and_self(1, 2), filters=frozenset({1, 2}))]
 
 
 async def test_an_expiry_is_announced_when_it_comes() -> None:
@@ -110,7 +111,7 @@ async def test_an_ephemeral_node_that_stays_away_is_removed() -> None:
     await world.after(timedelta(seconds=1))
     assert world.node(1) is None
     assert world.node(2) is not None
-    assert world.published == [whole_and_self(1)]
+    assert world.published == [replace(whole_and_self(1), filters=frozenset({1}))]
 
 
 async def test_an_ephemeral_node_that_never_polled_is_removed_too_and_a_connected_one_is_not() -> None:

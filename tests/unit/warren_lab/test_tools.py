@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from warren_lab.errors import LabError, ToolError
-from warren_lab.tools import DEFAULT_GROUPS, GROUPS, Toolbox, build, cache, wheels
+from warren_lab.tools import DEFAULT_GROUPS, GROUPS, STOCK, Toolbox, build, cache, wheels
 from warren_lab.tools.catalog import Family, Wheel, groups_of, sources
 from warren_lab.tools.go import needed, parse_version
 from warren_lab.tools.progress import Estimate, Printer, State, Step, clock_text, describe
@@ -74,12 +74,33 @@ def test_an_unknown_group_is_refused_with_the_known_ones() -> None:
 
 
 def test_a_missing_program_says_which_group_holds_it() -> None:
-    assert groups_of("derper") == ("peers",)
+    assert groups_of("derper") == ("peers", "newest")
     assert "peers" not in DEFAULT_GROUPS
-    with pytest.raises(ToolError, match="ask for the group peers"):
+    with pytest.raises(ToolError, match="ask for the group peers or newest"):
         Toolbox({}, {}).path("derper")
     with pytest.raises(ToolError, match="no group of the lab holds it"):
         Toolbox({}, {}).path("emacs")
+
+
+def test_stock_releases_are_told_apart_and_follow_each_other() -> None:
+    versions = {release: build.module_version(family) for release, family in STOCK.items()}
+    assert list(versions) == ["oldest", "year", "newest"]
+    numbers = [tuple(map(int, version.removeprefix("v").split("."))) for version in versions.values()]
+    assert numbers == sorted(set(numbers))
+    # The capability version 113, below which the server lets nobody in, came with 1.80.
+    assert numbers[0][:2] == (1, 80)
+
+
+def test_a_release_has_its_own_programs_and_plain_names_stay_the_newest() -> None:
+    folders = {"tailscale-oldest": Path("/oldest"), "tailscale": Path("/newest")}
+    toolbox = Toolbox({"tailscaled": Path("/newest/tailscaled")}, folders)
+    assert toolbox.path("tailscaled", "oldest") == Path("/oldest/tailscaled")
+    assert toolbox.path("tailscaled") == toolbox.path("tailscaled", "newest")
+    assert "oldest" not in groups_of("tailscaled")
+    with pytest.raises(ToolError, match="unknown release 'older': choose from oldest, year, newest"):
+        toolbox.path("tailscaled", "older")
+    with pytest.raises(ToolError, match="tailscale-year is not in this toolbox"):
+        toolbox.path("tailscaled", "year")
 
 
 def test_go_versions_are_read() -> None:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 import pytest
 
 from warren_lab.errors import NetworkError
-from warren_lab.net import Forward, PublicHost, Router, Topology, Transport
+from warren_lab.net import Forward, PublicHost, Router, RouterKind, Topology, Transport
 from warren_lab.net.topology import public_v6_of
 
 HOME = Router("home-router", IPv4Address("203.0.113.10"), IPv4Network("192.168.1.0/24"), ("home", "nas"))
@@ -52,6 +52,31 @@ def test_a_public_ipv6_address_has_the_same_last_number() -> None:
 def test_a_mistake_is_named(router: Router, complaint: str) -> None:
     with pytest.raises(NetworkError, match=complaint):
         Topology((router,), (WEB,))
+
+
+INNER = Router(
+    "inner", IPv4Address("192.168.1.2"), IPv4Network("10.0.0.0/24"), ("attic",), uplink="home-router"
+)
+
+
+def test_a_router_may_stand_behind_another() -> None:
+    assert Topology((HOME, INNER)).address_of("attic") == IPv4Address("10.0.0.10")
+
+
+@pytest.mark.parametrize(
+    ("router", "complaint"),
+    [
+        (replace(INNER, uplink="web"), "which is no router before it"),
+        (replace(INNER, wan=IPv4Address("192.168.1.11")), "192.168.1.11 is not a free address"),
+        (replace(INNER, wan=IPv4Address("192.168.7.2")), "192.168.7.2 is not a free address"),
+        (replace(INNER, kind=RouterKind.FIREWALL), "knows no route"),
+        (replace(INNER, kind=RouterKind.ONE_TO_ONE, hosts=("attic", "shed")), "to one host, not to 2"),
+        (replace(INNER, lan_v4=False), "no address at all"),
+    ],
+)
+def test_a_mistake_behind_another_router_is_named(router: Router, complaint: str) -> None:
+    with pytest.raises(NetworkError, match=complaint):
+        Topology((HOME, router))
 
 
 def test_all_mistakes_are_named_at_once() -> None:

@@ -64,7 +64,7 @@ def test_every_kind_has_status_columns_short_name_and_category(path: Path) -> No
     version = crd["spec"]["versions"][0]
     assert crd["spec"]["names"]["shortNames"]
     assert crd["spec"]["names"]["categories"] == ["warren"]
-    assert version["subresources"] == {"status": {}}
+    assert version["subresources"]["status"] == {}
     assert version["additionalPrinterColumns"]
     condition = schema(crd)["properties"]["status"]["properties"]["conditions"]
     assert condition["x-kubernetes-list-map-keys"] == ["type"]

@@ -9,9 +9,9 @@ import pytest
 from support.operator_cases import CASES
 from warren_operator.agentlog import last_refusal
 from warren_operator.config import OperatorConfig
-from warren_operator.desired.relay import region
+from warren_operator.desired.regions import HostAddress, hosts_of, region
 from warren_operator.errors import ConfigError
-from warren_operator.kinds import Kind
+from warren_operator.kinds import Kind, Manifest
 from warren_operator.naming import bounded
 from warren_operator.relay_metrics import clients_in
 from warren_operator.resources.derprelay import parse_relay
@@ -42,6 +42,8 @@ def test_all_problems_of_the_settings_are_told_at_once() -> None:
         "WARREN_IMAGE_AGENT": "a",
         "WARREN_IMAGE_PULL_POLICY": "Sometimes",
         "WARREN_RESYNC_SECONDS": "soon",
+        "WARREN_NETWORK_POLICIES": "perhaps",
+        "WARREN_METRICS_FROM": "[1]",
         "WARREN_HEALTH_LISTEN": "9090",
     }
     with pytest.raises(ConfigError) as caught:
@@ -52,6 +54,8 @@ def test_all_problems_of_the_settings_are_told_at_once() -> None:
         "WARREN_IMAGE_CONTROL",
         "WARREN_IMAGE_PULL_POLICY",
         "WARREN_IMAGE_RELAY",
+        "WARREN_METRICS_FROM",
+        "WARREN_NETWORK_POLICIES",
         "WARREN_RESYNC_SECONDS",
     ]
 
@@ -102,3 +106,37 @@ def test_the_region_is_in_the_shape_that_clients_know() -> None:
     node = known.nodes[0]
     assert (node.host_name, node.derp_port, node.stun_port) == ("203.0.113.10", 8443, 3479)
     assert (node.ipv4, node.ipv6) == ("203.0.113.10", "none")
+
+
+def pod(name: str, *addresses: str, machine: str = "", **metadata: str) -> Manifest:
+    status = {"hostIP": addresses[0], "hostIPs": [{"ip": each} for each in addresses]} if addresses else {}
+    return {"metadata": {"name": name, **metadata}, "spec": {"nodeName": machine or name}, "status": status}
+
+
+def machine(*external: str) -> Manifest:
+    listed = [{"type": "InternalIP", "address": "10.0.0.9"}]
+    return {"status": {"addresses": listed + [{"type": "ExternalIP", "address": each} for each in external]}}
+
+
+def test_replicas_on_their_nodes_network_are_reached_at_external_addresses_where_there_are_any() -> None:
+    pods = [
+        pod("b", "10.0.0.2", "fd00::2"),
+        pod("a", "10.0.0.1", "fd00::1"),
+        pod("waiting"),
+        pod("leaving", "10.0.0.3", deletionTimestamp="2026-01-01T00:00:00Z"),
+    ]
+    assert hosts_of(pods, {"a": machine("203.0.113.1"), "b": machine()}) == [
+        HostAddress("10.0.0.2", "fd00::2"),
+        HostAddress("203.0.113.1", ""),
+    ]
+
+
+def test_each_replica_with_an_address_is_a_node_of_the_region_under_the_one_name() -> None:
+    relay = parse_relay(CASES["relay-hosts"])
+    entry = region(relay, "", [HostAddress("203.0.113.1", ""), HostAddress("203.0.113.2", "2001:db8::2")])
+    known = decode(DERPRegion, json.dumps(entry).encode())
+    assert known.nodes is not None
+    assert [(node.name, node.host_name, node.ipv4, node.ipv6) for node in known.nodes] == [
+        ("901a", "relay.example.org", "203.0.113.1", "none"),
+        ("901b", "relay.example.org", "203.0.113.2", "2001:db8::2"),
+    ]

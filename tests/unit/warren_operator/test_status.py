@@ -114,6 +114,10 @@ def test_a_relay_is_ready_when_it_runs_and_every_relay_map_has_it() -> None:
     assert shown(relay_conditions(running, 1, [], [], None, ()))[0] == "Ready=False NoMesh"
     assert shown(relay_conditions(running, 1, [], ["home"], "taken", ()))[0] == "Ready=False Refused"
     assert shown(relay_conditions(running, 0, [], ["home"], None, ()))[0] == "Ready=False Resting"
+    half = deployment(updatedReplicas=2)
+    conditions = relay_conditions(half, 2, ["home"], ["home"], None, ())
+    assert shown(conditions)[0] == "Ready=False PodNotReady"
+    assert "1 of 2 pods ready" in conditions[0].message
 
 
 def test_a_deployment_that_was_never_seen_by_its_controller_is_not_running() -> None:

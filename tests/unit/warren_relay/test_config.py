@@ -130,6 +130,11 @@ def test_a_relay_of_a_region_with_workers_limits_and_a_list() -> None:
     [
         ({"mesh": {"key_file": "k", "peers": ["relay:0"]}}, "mesh.peers: must be HOST or HOST:PORT"),
         ({"mesh": {"peers": []}}, "mesh.key_file: is required"),
+        ({"mesh": {"key_file": "k", "discover": "relays:x"}}, "mesh.discover: must be HOST or HOST:PORT"),
+        (
+            {"mesh": {"key_file": "k", "discover": "relays"}, "tls": {"self_signed": "relay"}},
+            "mesh.certificate_name: is required",
+        ),
         ({"limit": {"bytes_per_second": 20_000, "burst_bytes": 100}}, "limit.burst_bytes"),
         ({"workers": 65}, "workers"),
         ({"tls": {"self_signed": [1]}}, "tls.self_signed: must be a list of texts"),

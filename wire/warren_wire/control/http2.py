@@ -27,6 +27,7 @@ from warren_wire.control.events import (
     StreamEnded,
     StreamReset,
 )
+from warren_wire.control.http2_settings import CompactSettings
 from warren_wire.errors import LocalProtocolError, RemoteProtocolError
 
 # A map of a large mesh arrives in one burst, so the client's windows are much wider than the default 64 KiB.
@@ -127,7 +128,8 @@ class Http2Channel:
         else:
             values |= {codes.MAX_CONCURRENT_STREAMS: SERVER_MAX_STREAMS}
             window = SERVER_CONNECTION_WINDOW_BYTES
-        self._h2.local_settings = h2.settings.Settings(client=self._client_side, initial_values=values)
+        self._h2.local_settings = CompactSettings(client=self._client_side, initial_values=values)
+        self._h2.remote_settings = CompactSettings(client=not self._client_side)
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(window - _DEFAULT_WINDOW_BYTES)
 

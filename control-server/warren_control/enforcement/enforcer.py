@@ -1,0 +1,115 @@
+"""Keeps what nodes may be shown in step with the snapshot. Owned by the one writer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from warren_control.changes import Change, merge
+from warren_control.enforcement.comparison import compared
+from warren_control.enforcement.consequences import consequences
+from warren_control.enforcement.network import followed, network_of, node_of
+from warren_control.enforcement.policy_views import PolicyViews
+from warren_control.model import Node, Snapshot
+from warren_control.netmap.views import OpenViews, Views
+from warren_control.policy.document import Document
+from warren_control.policy.index import PolicyIndex, build_index
+from warren_control.policy.live import LivePolicy
+from warren_control.policy.load import NO_POLICY
+from warren_control.policy.network import Network
+from warren_control.routes import Prefix
+
+logger = logging.getLogger(__name__)
+
+_NO_ROUTES: Final[frozenset[Prefix]] = frozenset()
+
+
+class Enforcer:
+    """The policy in force, if there is one, and the views that follow from it."""
+
+    def __init__(self, snapshot: Snapshot, server_url: str = "", domains: Iterable[str] = ()) -> None:
+        self.views: Views = OpenViews(snapshot)
+        self._server_url = server_url
+        self._domains = frozenset(domains)
+        self._live: LivePolicy | None = None
+        self._network: Network | None = None
+
+    @property
+    def index(self) -> PolicyIndex | None:
+        """Answers of the policy in force; void after the next change."""
+        return None if self._live is None else self._live.index
+
+    @property
+    def document(self) -> Document:
+        return NO_POLICY if self._live is None else self._live.index.document
+
+    def network(self, snapshot: Snapshot, document: Document) -> Network:
+        """What a document is compiled against."""
+        return network_of(snapshot, self._domains | document.domains, attributes=_asks_nodes(document))
+
+    def compile(self, document: Document, snapshot: Snapshot) -> LivePolicy:
+        """A document bound to a snapshot. Pure, and slow enough for a thread of its own."""
+        return LivePolicy(build_index(document, self.network(snapshot, document), self._server_url))
+
+    def follow(self, snapshot: Snapshot, touched: Collection[int], change: Change) -> Change:
+        """Take another snapshot over, in which some nodes differ; what follows for whom."""
+        former = self.views.snapshot
+        if self._live is None:
+            self.views = OpenViews(snapshot)
+            return Change(filters=change.selves)
+        follows = self._followed(self._live, former, snapshot, touched)
+        self.views = PolicyViews(snapshot, self._live.index)
+        return follows
+
+    def _followed(
+        self, live: LivePolicy, former: Snapshot, snapshot: Snapshot, touched: Collection[int]
+    ) -> Change:
+        assert self._network is not None
+        document = live.index.document
+        network = followed(self._network, former, snapshot, touched, attributes=_asks_nodes(document))
+        if network is self._network:
+            return Change()
+        try:
+            changes = live.update(network)
+        except Exception:
+            # Nobody must be left with rules of a state that is gone: all is made anew and told to all.
+            logger.exception("The policy could not follow a change; it is compiled anew")
+            self.put(self.compile(document, snapshot), snapshot)
+            return everything(snapshot)
+        self._network = network
+        return consequences(changes, live.index, new={one for one in touched if one not in former.nodes})
+
+    def put(self, live: LivePolicy | None, snapshot: Snapshot) -> None:
+        """From now on this one is in force."""
+        self._live = live
+        self._network = None if live is None else live.index.network
+        self.views = OpenViews(snapshot) if live is None else PolicyViews(snapshot, live.index)
+
+    def difference(self, live: LivePolicy | None, nodes: Iterable[int]) -> Change:
+        """What another policy over the same snapshot means for some nodes."""
+        snapshot = self.views.snapshot
+        old, new = self._live or self.compile(NO_POLICY, snapshot), live or self.compile(NO_POLICY, snapshot)
+        told = frozenset(nodes)
+        change = compared(old.index, new.index, told)
+        if self._live is None or live is None:
+            change = merge(change, Change(selves=told, filters=told))
+        return change
+
+    def approved(self, node: Node, advertised: Iterable[Prefix]) -> frozenset[Prefix]:
+        """The routes that the policy approves by itself."""
+        index = self.index
+        if index is None:
+            return _NO_ROUTES
+        return index.approvals.approved(node_of(node), advertised)
+
+
+def everything(snapshot: Snapshot) -> Change:
+    """Everybody is told everything."""
+    nodes = frozenset(snapshot.nodes)
+    return Change(selves=nodes, filters=nodes, ssh=nodes, afresh=nodes)
+
+
+def _asks_nodes(document: Document) -> bool:
+    """Whether it matters what nodes tell of themselves; if not, another client version recompiles nothing."""
+    return bool(document.postures)

@@ -1,0 +1,119 @@
+"""One mesh on a small internet: a control server of ours, a second relay, and nodes that all know each other.
+
+    the hosts of a topology -- internet -- control (relay, STUN), relay (derper: another region, STUN)
+
+Two STUN servers with addresses of their own, or no node could tell what kind of NAT it is behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from ipaddress import IPv4Address
+from types import TracebackType
+from typing import Any, Final, Self
+
+from warren_lab.certificates import Authority
+from warren_lab.hosts import Derper, WarrenControl
+from warren_lab.net import Network, PublicHost, Topology
+from warren_lab.run import Run
+from warren_lab.scenario.nodes import Node, OurNode, Side, StockNode
+from warren_lab.scenario.probe import echo
+from warren_lab.tools import Toolbox
+
+CONTROL: Final = PublicHost("control", IPv4Address("203.0.113.2"))
+RELAY: Final = PublicHost("relay", IPv4Address("203.0.113.3"))
+RELAY_REGION: Final = 901
+SIDE_BY_SIDE: Final = 4
+"""Nodes that start at the same time: more would only wait for each other's processor."""
+
+
+def derper_region(region: int, address: IPv4Address) -> dict[str, Any]:
+    """A region of one `derper`, as clients know it."""
+    node = {
+        "Name": f"{region}a",
+        "RegionID": region,
+        "HostName": str(address),
+        "IPv4": str(address),
+        "IPv6": "none",
+        "STUNPort": 3478,
+        "DERPPort": 443,
+    }
+    return {"RegionID": region, "RegionCode": "derper", "RegionName": "derper", "Nodes": [node]}
+
+
+class Overlay:
+    """A context manager: the network and the servers run when it is entered, nothing is left when it ends."""
+
+    def __init__(self, plan: Topology, toolbox: Toolbox) -> None:
+        """`plan` gets the two servers' hosts in addition."""
+        self._plan = replace(plan, public_hosts=(*plan.public_hosts, CONTROL, RELAY))
+        self.toolbox = toolbox
+        self.nodes: dict[str, Node] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self._build()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _build(self) -> None:
+        self.run = self._stack.enter_context(Run())
+        self.network = self._stack.enter_context(Network(self._plan, self.run.prefix))
+        self._stack.callback(self._abandon)
+        self.authority = Authority.create(self.run.path / "ca")
+        self.relay = self.start_relay()
+        self.control = WarrenControl(
+            self.run,
+            "control",
+            namespace=self.network.namespace(CONTROL.name),
+            address=CONTROL.address,
+            authority=self.authority,
+            regions=(derper_region(RELAY_REGION, RELAY.address),),
+        )
+
+    def start_relay(self) -> Derper:
+        """The second region's only relay."""
+        return Derper(
+            self.run,
+            self.toolbox,
+            "relay",
+            namespace=self.network.namespace(RELAY.name),
+            authority=self.authority,
+            host_name=str(RELAY.address),
+        )
+
+    def join(self, hosts: Mapping[str, Side], say: Callable[[str], None] = lambda _text: None) -> None:
+        """Put a node on each host and wait until all have joined; each answers datagrams (`probe`)."""
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+            for name in pool.map(self._join, hosts, hosts.values()):
+                say(name)
+
+    def _join(self, host: str, side: Side) -> str:
+        namespace = self.network.namespace(host)
+        kind = OurNode if side is Side.OURS else StockNode
+        node: Node = kind(self.run, self.toolbox, host, namespace=namespace, control=self.control)
+        self.nodes[host] = node
+        node.begin()
+        node.joined()
+        self._stack.enter_context(echo(namespace))
+        return host
+
+    def _abandon(self) -> None:
+        for node in self.nodes.values():
+            node.abandon()
+
+
+def sides(ours: Iterable[str], stock: Iterable[str]) -> dict[str, Side]:
+    """What `join` takes, from the names of the hosts."""
+    return dict.fromkeys(ours, Side.OURS) | dict.fromkeys(stock, Side.STOCK)

@@ -1,0 +1,113 @@
+"""Reads WireGuard's counters and endpoints again and again, and tells the path machine what they mean.
+
+The kernel announces neither handshakes nor endpoint changes, so there is nothing to wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from warren_agent.kernel.interfaces import PeerStats, WireGuard, WireGuardError
+from warren_agent.paths.machine import PathMachine
+from warren_agent.paths.traffic import Counts, between
+from warren_agent.transport.endpoints import EndpointWriter
+from warren_wire.addresses import AddrPort
+from warren_wire.keys import NodePublic
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 1.0
+BUSY_POLL_SECONDS: Final = 0.5
+"""While packets flow: how soon silence on a direct path is noticed."""
+
+BUSY_POLL_MAX_PEERS: Final = 300
+"""A dump of many peers twice a second would cost more than it gives."""
+
+
+class WireGuardWatch:
+    """`done` is called after each read, when the machine has been told everything."""
+
+    def __init__(
+        self,
+        *,
+        wireguard: WireGuard,
+        machine: PathMachine,
+        writer: EndpointWriter,
+        loopback_endpoint: Callable[[NodePublic], AddrPort],
+        relayed_in: Callable[[NodePublic], int],
+        done: Callable[[], None],
+    ) -> None:
+        """`relayed_in` counts the packets that relays brought for a peer so far."""
+        self._wireguard = wireguard
+        self._machine = machine
+        self._writer = writer
+        self._loopback_endpoint = loopback_endpoint
+        self._relayed_in = relayed_in
+        self._done = done
+        self._counts: dict[NodePublic, Counts] = {}
+        self._look = asyncio.Event()
+        self._failing = False
+
+    def look(self) -> None:
+        """Read at once."""
+        self._look.set()
+
+    def forget(self, key: NodePublic) -> None:
+        self._counts.pop(key, None)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        while True:
+            await self._read()
+            now = time.monotonic()
+            busy = len(self._counts) <= BUSY_POLL_MAX_PEERS and self._machine.is_active(now)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BUSY_POLL_SECONDS if busy else POLL_SECONDS):
+                    await self._look.wait()
+            self._look.clear()
+
+    async def _read(self) -> None:
+        try:
+            found = await self._wireguard.peers()
+        except WireGuardError as error:
+            if not self._failing:
+                logger.warning("WireGuard cannot be read", extra={"reason": str(error)})
+            self._failing = True
+            return
+        self._failing = False
+        now = time.monotonic()
+        for key, stats in found.items():
+            if key in self._machine:
+                self._observe(key, stats, now)
+        self._done()
+
+    def _observe(self, key: NodePublic, stats: PeerStats, now: float) -> None:
+        path = self._machine.peer(key)
+        assert path is not None
+        new = Counts(stats.rx_bytes, stats.tx_bytes, self._relayed_in(key))
+        old = self._counts.get(key)
+        self._counts[key] = new
+        endpoint = stats.endpoint
+        stand_in = endpoint is None or endpoint.ip.is_loopback
+        if old is None and not stand_in and endpoint is not None:
+            self._machine.adopt(key, endpoint, now)
+        if old is not None and new != old:
+            traffic = between(old, new)
+            if traffic.active:
+                self._machine.activity(key, now)
+            if traffic.heard_directly and endpoint == path.wanted():
+                self._machine.heard(key, now)
+            elif traffic.silent and path.wanted() is not None:
+                self._machine.silent(key, now)
+        if not self._writer.settled(key, now):
+            return
+        if stand_in and path.wanted() is None:
+            if endpoint != self._loopback_endpoint(key):
+                self._writer.write(key, self._loopback_endpoint(key))
+            return
+        self._machine.observe_endpoint(key, None if stand_in else endpoint, now)
