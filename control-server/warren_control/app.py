@@ -50,14 +50,18 @@ from warren_control.transport.polls import Polls
 from warren_control.transport.registering import Registrar, RegistrationSettings
 from warren_control.transport.ts2021 import Ts2021
 from warren_control.transport.websocket import WebSocketTs2021
+from warren_runtime.acme import service as acme
+from warren_runtime.acme.service import AcmeService
+from warren_runtime.acme.settings import AcmeSettings
+from warren_runtime.certificates import FileCertificate
 from warren_runtime.derp_server import DerpService
 from warren_runtime.health import serve_health
 from warren_runtime.listener import Listener, UpgradeHandler
-from warren_runtime.opening import ServerTls
+from warren_runtime.relay_certificates import announcement
 from warren_runtime.settings import Listen
 from warren_runtime.stun_server import StunServer
 from warren_runtime.tasks import Supervisor
-from warren_runtime.tls import ReloadingContext, TlsError
+from warren_runtime.tls import TlsError
 from warren_wire.control.session import UPGRADE
 from warren_wire.keys import MachinePrivate, NodePublic
 
@@ -122,7 +126,7 @@ class ControlServer:
         token = None
         if config.admin_token_file is not None:
             token = read_secret(config.admin_token_file, "admin_token_file", least=MIN_TOKEN)
-        tls = self._tls()
+        certificate = await asyncio.to_thread(self._certificate)
         store, machine_key = await self._open_store()
         relays = RelayMap(config.regions, config.relay.region_id if config.relay is not None else None)
         builder = NetmapBuilder(MapSettings(config.base_domain, config.dns, relays))
@@ -154,7 +158,7 @@ class ControlServer:
             self._stack.push_async_callback(await serve_local(config.admin_socket, admin, access))
         relay = self._relay(app, upgrades, store)
         stun = await self._start_stun()
-        await self._listen(app, upgrades, tls, relay, stun)
+        await self._listen(app, upgrades, certificate, relay, stun)
         if relay is not None:
             # Ends before the listener does: its clients are told that it will be back.
             self._stack.callback(relay.close)
@@ -165,10 +169,15 @@ class ControlServer:
         self._supervisor.add("records", store.run)
         if config.dns_records_file is not None:
             self._supervisor.add("extra records", records.watch)
-        if tls is not None:
-            self._supervisor.add("certificate", tls.watch)
+        if certificate is not None:
+            await certificate.start(self._stack)
         if config.health_listen is not None:
-            health = await serve_health(config.health_listen, self._reasons, self.metrics.registry)
+            health = await serve_health(
+                config.health_listen,
+                self._reasons,
+                self.metrics.registry,
+                notes=certificate.notes if certificate is not None else None,
+            )
             self._stack.push_async_callback(health.close)
         self._ready = True
         logger.info(
@@ -185,13 +194,24 @@ class ControlServer:
         hosts = (node.host_name for region in regions for node in region.nodes or ())
         return frozenset(host.lower() for host in (*hosts, self._config.server_host) if host)
 
-    def _tls(self) -> ReloadingContext | None:
-        if self._config.tls is None:
-            return None
+    def _certificate(self) -> AcmeService | FileCertificate | None:
+        settings = self._config.tls
         try:
-            return ReloadingContext(self._config.tls.certificate, self._config.tls.key)
+            if isinstance(settings, AcmeSettings):
+                folder = self._config.noise_key_file.parent / "acme"
+                acme.prepare(settings, folder)
+                return AcmeService(settings, folder, extra=self._announcement)
+            return (
+                FileCertificate(settings.certificate, settings.key, self._announcement) if settings else None
+            )
         except TlsError as error:
             raise ConfigError(f"tls: {error}") from error
+
+    def _announcement(self) -> bytes:
+        """Lets clients of the embedded relay send their first frame with the request."""
+        if self._config.relay is None:
+            return b""
+        return announcement(relay_key(self._config.derp_key_file).public)
 
     async def _open_store(self) -> tuple[Store, MachinePrivate]:
         file = self._config.noise_key_file
@@ -277,16 +297,17 @@ class ControlServer:
         self,
         app: web.Application,
         upgrades: dict[tuple[str, str], UpgradeHandler],
-        tls: ReloadingContext | None,
+        certificate: AcmeService | FileCertificate | None,
         relay: DerpService | None,
         stun: StunServer | None,
     ) -> None:
         listen: Listen = self._config.listen
-        served = ServerTls(tls.context) if tls is not None else None
-        self._listener = Listener(app, upgrades, tls=served, proxies=self._config.proxies)
+        tls = certificate.tls if certificate is not None else None
+        self._listener = Listener(app, upgrades, tls=tls, proxies=self._config.proxies)
         await self._listener.start(listen.host, listen.port)
         self._stack.push_async_callback(self._listener.close)
-        collector = PortsCollector(self._listener, relay, stun)
+        keeper = certificate.keeper if isinstance(certificate, AcmeService) else None
+        collector = PortsCollector(self._listener, relay, stun, keeper)
         self.metrics.registry.register(collector)
         self._stack.callback(self.metrics.registry.unregister, collector)
 

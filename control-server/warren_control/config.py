@@ -17,6 +17,7 @@ from warren_control.allocation import Pools
 from warren_control.errors import InvalidError
 from warren_control.relaymap import check_region
 from warren_control.routes import Prefix
+from warren_runtime.acme.settings import AcmeSettings, read_acme
 from warren_runtime.proxies import Proxies, read_proxies
 from warren_runtime.settings import Listen, Problems, Section, from_environment, load_yaml, overlay
 from warren_wire.addresses import CGNAT_V4, ULA_V6, AddrPort
@@ -43,6 +44,8 @@ _PRIVATE: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Tls:
+    """Files in PEM, reloaded when they change."""
+
     certificate: Path
     key: Path
 
@@ -78,7 +81,7 @@ class Config:
 
     server_url: str
     listen: Listen
-    tls: Tls | None
+    tls: Tls | AcmeSettings | None
     health_listen: Listen | None
     database: str
     noise_key_file: Path
@@ -236,14 +239,18 @@ def _prefixes(section: Section, name: str) -> tuple[Prefix, ...]:
         return ()
 
 
-def _tls(root: Section) -> Tls | None:
+def _tls(root: Section) -> Tls | AcmeSettings | None:
     section = root.section("tls")
     if not root.has("tls"):
         return None
-    certificate = section.path("certificate", required=True)
-    key = section.path("key", required=True)
+    ordered = read_acme(section.section("acme")) if section.has("acme") else None
+    section.raw("acme")
+    certificate = section.path("certificate", required=ordered is None)
+    key = section.path("key", required=ordered is None)
+    if ordered and (certificate or key):
+        section.problem("acme", "excludes certificate and key")
     section.finish()
-    return Tls(certificate or Path(), key or Path())
+    return ordered or Tls(certificate or Path(), key or Path())
 
 
 def _dns(section: Section, base_domain: str) -> tuple[DNSConfig, Path | None]:

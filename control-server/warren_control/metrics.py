@@ -9,6 +9,7 @@ from typing import Final
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.registry import Collector
 
+from warren_runtime.acme.keeper import AcmeCollector, CertificateKeeper
 from warren_runtime.derp_server import DerpService
 from warren_runtime.listener import Listener
 from warren_runtime.listener_metrics import ListenerCollector
@@ -54,12 +55,20 @@ class ConnectionEnd(Enum):
 class PortsCollector(Collector):
     """What the listener, the embedded relay and STUN count themselves."""
 
-    def __init__(self, listener: Listener, relay: DerpService | None, stun: StunServer | None) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        relay: DerpService | None,
+        stun: StunServer | None,
+        certificates: CertificateKeeper | None = None,
+    ) -> None:
         self._parts: list[Collector] = [ListenerCollector(PREFIX, listener)]
         if relay is not None:
             self._parts.append(RelayCollector(f"{PREFIX}_relay", relay))
         if stun is not None:
             self._parts.append(StunCollector(PREFIX, stun))
+        if certificates is not None:
+            self._parts.append(AcmeCollector(PREFIX, certificates))
 
     def collect(self) -> Iterator[Metric]:
         for part in self._parts:

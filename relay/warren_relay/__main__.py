@@ -39,6 +39,22 @@ def main() -> None:
 @click.option("--tls-certificate", metavar="FILE", help="Certificate chain; reloaded when it changes.")
 @click.option("--tls-key", metavar="FILE", help="Key of the certificate.")
 @click.option("--tls-self-signed", metavar="NAME,...", help="Make a certificate for these names instead.")
+@click.option(
+    "--tls-acme-names", metavar="NAME,...", help="Order a certificate for these names instead (ACME)."
+)
+@click.option("--tls-acme-accept-terms", metavar="true|false", help="You agree to the terms of the CA.")
+@click.option("--tls-acme-directory-url", metavar="URL", help="The CA [Let's Encrypt].")
+@click.option("--tls-acme-contacts", metavar="MAIL,...", help="Mail addresses the CA may write to.")
+@click.option("--tls-acme-ca-file", metavar="FILE", help="What signed the CA's own certificate, if private.")
+@click.option(
+    "--tls-acme-http-listen",
+    metavar="ADDRESS:PORT",
+    help="Answer the CA on a plain port [on --listen, by TLS].",
+)
+@click.option(
+    "--tls-acme-external-account-key-id", metavar="ID", help="External account binding, if asked for."
+)
+@click.option("--tls-acme-external-account-key-file", metavar="FILE", help="Its key, in base64url.")
 @click.option("--derp-key-file", metavar="FILE", help="The relay's own key, made at the first start.")
 @click.option("--stun-listen", metavar="ADDRESS:PORT", help="Where STUN is served, or off [0.0.0.0:3478].")
 @click.option(

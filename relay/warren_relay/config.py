@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from warren_runtime.acme import settings as acme
+from warren_runtime.acme.settings import AcmeSettings, read_acme
 from warren_runtime.derp_connection import RateLimit
 from warren_runtime.proxies import Proxies, read_proxies
 from warren_runtime.settings import Listen, Problems, Section, from_environment, load_yaml, overlay
@@ -21,6 +23,7 @@ FIELDS: Final = (
     "tls.certificate",
     "tls.key",
     "tls.self_signed",
+    *(f"tls.acme.{name}" for name in acme.FIELDS),
     "workers",
     "derp_key_file",
     "stun_listen",
@@ -65,11 +68,12 @@ class WhenUnreachable(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Certificate chain and key in PEM, reloaded when they change; or names for a self-signed pair."""
+    """Chain and key in PEM, reloaded when they change; or names for a self-signed pair; or ACME."""
 
     certificate: Path | None
     key: Path | None
     self_signed: tuple[str, ...] = ()
+    acme: AcmeSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +164,18 @@ def _tls(root: Section) -> Tls | None:
         return None
     section = root.section("tls")
     names = section.list_of_texts("self_signed")
-    certificate = section.path("certificate", required=not names)
-    key = section.path("key", required=not names)
+    ordered = read_acme(section.section("acme")) if section.has("acme") else None
+    section.raw("acme")
+    needs_files = not names and ordered is None
+    certificate = section.path("certificate", required=needs_files)
+    key = section.path("key", required=needs_files)
     if names and (certificate or key):
         section.problem("self_signed", "excludes certificate and key")
+    if ordered and (certificate or key or names):
+        section.problem("acme", "excludes certificate, key and self_signed")
     section.finish()
-    return Tls(certificate, key, names) if (certificate and key) or names else None
+    is_whole = (certificate and key) or names or ordered
+    return Tls(certificate, key, names, ordered) if is_whole else None
 
 
 def _mesh(root: Section) -> Mesh | None:
