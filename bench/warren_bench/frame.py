@@ -18,7 +18,8 @@ FILE_WIDTH: Final = 130
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`ratio` is ours / peer. `goal` bounds it, such as ">= 1.1", or is None; `met` says whether it holds."""
+    """`ratio` is ours / peer. `goal` bounds it, such as ">= 1.1"; with a unit, such as "<= 60 s", it bounds
+    our own figure. `met` says whether it holds, if there is a goal that can be judged."""
 
     work: str
     ours: float
@@ -41,19 +42,20 @@ def row(
 ) -> Row:
     """A row with its ratio and verdict worked out."""
     ratio = ours / peer if peer else None
-    met = None if goal is None or ratio is None else _holds(ratio, goal)
+    bounded = ours if goal is not None and len(goal.split()) > 2 else ratio
+    met = None if goal is None or bounded is None else _holds(bounded, goal)
     return Row(work, ours, peer, peer_name, unit, ratio, goal, met)
 
 
 def _holds(ratio: float, goal: str) -> bool:
-    relation, bound = goal.split()
+    relation, bound, *_ = goal.split()
     match relation:
         case ">=":
             return ratio >= float(bound)
         case "<=":
             return ratio <= float(bound)
         case _:
-            raise ValueError(f"a goal is '>= number' or '<= number', got {goal!r}")
+            raise ValueError(f"a goal is '>= number' or '<= number', with a unit or without, got {goal!r}")
 
 
 def alternate(runs: int, *sides: Callable[[], float]) -> list[float]:

@@ -11,9 +11,10 @@ import http.client
 import os
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, cast
+from datetime import UTC, datetime
+from typing import Any, Final, cast
 
 import zstandard
 
@@ -42,7 +43,10 @@ from warren_wire.keys import DiscoPrivate, MachinePrivate, MachinePublic, NodePr
 VERSION: Final = 133
 HOST: Final = "127.0.0.1"
 AT_A_TIME: Final = 20
-JOIN_SECONDS: Final = 120.0
+# A server that needs longer for one client has lost it.
+JOIN_SECONDS: Final = 300.0
+SPREAD_SECONDS: Final = 60.0
+_LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -68,21 +72,23 @@ class Keys:
 class Client(asyncio.Protocol):
     """One machine."""
 
-    def __init__(self, keys: Keys, server: MachinePublic, port: int, changed: Callable[[], None]) -> None:
+    def __init__(self, keys: Keys, server: MachinePublic, port: int) -> None:
         self.keys = keys
         self.maps = 0
         self.bytes = 0
         self.heard = 0.0
         self.dropped = False
-        self.marker: bytes | None = None
-        self.found_at: float | None = None
-        self._changed = changed
+        self._port = port
+        self._marker = b""
+        self._on_marker: Callable[[float], None] | None = None
         self._frames = bytearray()
         self._answers: dict[int, tuple[asyncio.Future[bytes], bytearray]] = {}
         self._poll: int | None = None
         self._zstd = zstandard.ZstdDecompressor()
         self._transport: asyncio.Transport | None = None
-        self._connected = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._connected: asyncio.Future[None] = loop.create_future()
+        self._first: asyncio.Future[None] = loop.create_future()
         self._session = ClientSession(
             machine=keys.machine,
             server=server,
@@ -91,8 +97,8 @@ class Client(asyncio.Protocol):
             host=f"{HOST}:{port}",
         )
 
-    async def connect(self, port: int) -> None:
-        await asyncio.get_running_loop().create_connection(lambda: self, HOST, port)
+    async def connect(self) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: self, HOST, self._port)
         await self._connected
 
     async def register(self, auth_key: str) -> None:
@@ -106,20 +112,28 @@ class Client(asyncio.Protocol):
         if answer.error or answer.auth_url:
             raise RuntimeError(f"{self.keys.name} was not admitted: {answer.error or 'a login is wanted'}")
 
-    def poll(self) -> None:
-        """Opens the map stream."""
+    async def poll(self) -> None:
+        """Opens the map stream and waits for the first map."""
         self._poll = self._send("/machine/map", encode(self._map_request(stream=True)))
+        async with asyncio.timeout(JOIN_SECONDS):
+            await self._first
+
+    async def log_out(self) -> None:
+        """Leaves for good when it came with an ephemeral key."""
+        request = RegisterRequest(version=VERSION, node_key=self.keys.node.public, expiry=_LONG_AGO)
+        await self._call("/machine/register", encode(request))
 
     async def report(self, endpoints: Sequence[str]) -> None:
         """A lite update."""
         request = self._map_request(omit_peers=True, endpoints=tuple(endpoints))
         await self._call("/machine/map", encode(request))
 
-    def watch(self, marker: bytes) -> None:
-        """Notes when a message with this text comes."""
-        self.marker, self.found_at = marker, None
+    def watch(self, marker: str, found: Callable[[float], None]) -> None:
+        """Tells the moment at which a message with this text came, or at which the stream was lost."""
+        self._marker, self._on_marker = marker.encode(), found
 
     def close(self) -> None:
+        self._on_marker = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -197,11 +211,17 @@ class Client(asyncio.Protocol):
             del self._frames[: 4 + length]
             self.maps += 1
             self.heard = time.monotonic()
-            if self.marker is not None and self.found_at is None:
+            if not self._first.done():
+                self._first.set_result(None)
+            if self._on_marker is not None:
                 text = self._zstd.decompress(frame, max_output_size=_MOST_BYTES)
-                if self.marker in text:
-                    self.found_at = self.heard
-            self._changed()
+                if self._marker in text:
+                    self._found()
+
+    def _found(self) -> None:
+        tell, self._on_marker = self._on_marker, None
+        if tell is not None:
+            tell(time.monotonic())
 
     def _fail(self, stream: int, reason: str) -> None:
         if stream == self._poll:
@@ -220,12 +240,13 @@ class Client(asyncio.Protocol):
     def _drop(self) -> None:
         self.dropped = True
         gone = ConnectionError(f"{self.keys.name}: the server ended the connection")
-        for future, _ in self._answers.values():
+        waiting: list[asyncio.Future[Any]] = [self._connected, self._first]
+        for future in (*waiting, *(answer for answer, _ in self._answers.values())):
             if not future.done():
                 future.set_exception(gone)
-        if not self._connected.done():
-            self._connected.set_exception(gone)
-        self._changed()
+                # Whoever does not wait for it any more need not be told.
+                future.exception()
+        self._found()
 
 
 class Swarm:
@@ -234,35 +255,44 @@ class Swarm:
     def __init__(self, port: int) -> None:
         self._port = port
         self._server = server_key(port)
-        self._event = asyncio.Event()
         self.clients: list[Client] = []
 
     @property
     def dropped(self) -> int:
         return sum(client.dropped for client in self.clients)
 
-    async def join(self, keys: Sequence[Keys], auth_key: str | None, at_a_time: int = AT_A_TIME) -> None:
-        """Lets all come in; each has its first map when this returns. Without a key they come back."""
+    def client(self, keys: Keys) -> Client:
+        """A client that is not connected yet, and none of the swarm's own."""
+        return Client(keys, self._server, self._port)
+
+    async def join(
+        self,
+        keys: Sequence[Keys],
+        auth_key: str | None,
+        at_a_time: int = AT_A_TIME,
+        progress: Callable[[int], None] = lambda _joined: None,
+    ) -> None:
+        """Lets all come in; each has its first map when this returns, or was dropped. Without a key they
+        come back."""
         gate = asyncio.Semaphore(at_a_time)
+        joined = 0
 
         async def one(whose: Keys) -> None:
+            nonlocal joined
             async with gate:
-                client = Client(whose, self._server, self._port, self._event.set)
-                await client.connect(self._port)
-                if auth_key is not None:
-                    await client.register(auth_key)
-                client.poll()
+                client = self.client(whose)
                 self.clients.append(client)
-                await self.until(lambda: client.maps > 0 or client.dropped, JOIN_SECONDS)
+                try:
+                    await client.connect()
+                    if auth_key is not None:
+                        await client.register(auth_key)
+                    await client.poll()
+                except (OSError, TimeoutError, RuntimeError):
+                    client.dropped = True
+                joined += 1
+                progress(joined)
 
         await asyncio.gather(*(one(whose) for whose in keys))
-
-    async def until(self, condition: Callable[[], bool], within: float) -> None:
-        """Waits for a condition on the clients."""
-        async with asyncio.timeout(within):
-            while not condition():
-                self._event.clear()
-                await self._event.wait()
 
     async def quiet(self, seconds: float = 2.0) -> None:
         """Waits until nobody has heard anything for a while."""
@@ -270,19 +300,26 @@ class Swarm:
         while (left := max(client.heard for client in self.clients) + seconds - time.monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)
 
-    async def spread(self, marker: str, act: Callable[[], object], without: int | None = None) -> float:
+    async def spread(self, marker: str, act: Callable[[], Awaitable[object]], without: int) -> float:
         """Seconds from `act` until the last client heard of the marker."""
         watching = [
             client for number, client in enumerate(self.clients) if number != without and not client.dropped
         ]
+        heard: list[float] = []
+        all_heard = asyncio.Event()
+
+        def found(at: float) -> None:
+            heard.append(at)
+            if len(heard) == len(watching):
+                all_heard.set()
+
         for client in watching:
-            client.watch(marker.encode())
+            client.watch(marker, found)
         began = time.monotonic()
-        result = act()
-        if asyncio.iscoroutine(result):
-            await result
-        await self.until(lambda: all(client.found_at for client in watching if not client.dropped), 60)
-        return max(client.found_at or began for client in watching) - began
+        await act()
+        async with asyncio.timeout(SPREAD_SECONDS):
+            await all_heard.wait()
+        return max(heard) - began
 
     def close(self) -> None:
         for client in self.clients:

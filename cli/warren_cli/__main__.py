@@ -14,8 +14,10 @@ from warren_cli.commands.config import config_group
 from warren_cli.commands.dns import dns
 from warren_cli.commands.keys import keys
 from warren_cli.commands.nodes import nodes
+from warren_cli.commands.policy import policy
 from warren_cli.commands.relays import relays
 from warren_cli.commands.routes import routes
+from warren_cli.commands.ssh import ssh
 from warren_cli.commands.tags import tags
 from warren_cli.commands.tokens import tokens
 from warren_cli.commands.users import users
@@ -81,7 +83,7 @@ def completion(shell: str) -> None:
     click.echo(found(main, {}, "warren", "_WARREN_COMPLETE").source())
 
 
-for group in (nodes, keys, users, relays, routes, tags, tokens, dns, config_group):
+for group in (nodes, keys, users, policy, ssh, relays, routes, tags, tokens, dns, config_group):
     main.add_command(group)
 # The name that people who come from other relays look for.
 main.add_command(relays, "derp")

@@ -23,9 +23,15 @@ class Problem(click.ClickException):
     exit_code = 1
 
 
-def ask(context: click.Context, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+def ask(
+    context: click.Context,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Any:
     try:
-        return call(context.find_root().obj(), method, path, body)
+        return call(context.find_root().obj(), method, path, body, headers)
     except ApiError as error:
         raise Problem(str(error)) from error
 

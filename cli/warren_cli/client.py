@@ -21,6 +21,15 @@ UNIX = "unix:"
 class ApiError(Exception):
     """The server could not be asked, or refused; the text is meant for the person at the terminal."""
 
+    def __init__(
+        self, text: str, status: int | None = None, document: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(text)
+        self.status = status
+        """None where there was no answer."""
+        self.document = document or {}
+        """The problem document (RFC 9457) with whatever it has beside its text."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -34,20 +43,28 @@ class Target:
         return f"Target(url={self.url!r})"
 
 
-def call(target: Target, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+def call(
+    target: Target,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Any:
     """Send one request to `/api/v1` + `path` and return the decoded JSON (None where there is no body).
 
     Raises `ApiError` with the server's own problem text where it sent one (RFC 9457).
     """
-    return asyncio.run(_call(target, method, path, body))
+    return asyncio.run(_call(target, method, path, body, headers or {}))
 
 
-async def _call(target: Target, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+async def _call(
+    target: Target, method: str, path: str, body: Mapping[str, Any] | None, more: Mapping[str, str]
+) -> Any:
     context = ssl.create_default_context(cadata=target.ca_pem)
     socket_file = target.url.removeprefix(UNIX)
     connector = aiohttp.UnixConnector(socket_file) if socket_file != target.url else aiohttp.TCPConnector()
     base = target.url.rstrip("/") if socket_file == target.url else "http://localhost"
-    headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
+    headers = {**more, "Authorization": f"Bearer {target.token}"} if target.token else dict(more)
     limit = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     try:
         async with (
@@ -74,6 +91,10 @@ async def _answer(response: aiohttp.ClientResponse) -> Any:
     if response.ok:
         return document
     if response.status == 401:
-        raise ApiError("the control server refused the token: check --token-file or the Secret it came from")
-    detail = document.get("detail") or document.get("title") if isinstance(document, dict) else None
-    raise ApiError(f"{detail or 'the control server refused the request'} (status {response.status})")
+        raise ApiError(
+            "the control server refused the token: check --token-file or the Secret it came from", 401
+        )
+    if not isinstance(document, dict):
+        document = {}
+    detail = document.get("detail") or document.get("title") or "the control server refused the request"
+    raise ApiError(f"{detail} (status {response.status})", response.status, document)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from ipaddress import IPv4Network
 
 from warren_control import names, reports
-from warren_control.allocation import Pools, allocate
+from warren_control.allocation import Pools, allocate_in
 from warren_control.hosts import usable_version
 from warren_control.model import AuthKey, Node, Snapshot
 from warren_control.registration import Admitted, Grant
@@ -22,11 +24,15 @@ def admitted_node(
     pools: Pools,
     now: datetime,
     lifetime: timedelta | None = None,
+    policy_pools: Sequence[IPv4Network] = (),
 ) -> Node:
-    """What to store. A renewal keeps id, addresses, name, approvals, endpoints and home relay."""
+    """What to store. A renewal keeps id, addresses, name, approvals, endpoints and home relay.
+
+    The IPv4 address comes from the first of `policy_pools` with a free one, if the policy names any.
+    """
     hostinfo = request.hostinfo or Hostinfo()
     grant, key = outcome.grant, outcome.grant.key
-    base = outcome.existing or _new_node(hostinfo, machine, request, snapshot, pools, now)
+    base = outcome.existing or _new_node(hostinfo, machine, request, snapshot, pools, now, policy_pools)
     bound = dataclasses.replace(
         base,
         node_key=request.node_key,
@@ -42,6 +48,21 @@ def admitted_node(
     )
     taken = snapshot.names(without=bound.id)
     return reports.with_hostinfo(bound, hostinfo, key, taken)
+
+
+def predecessor(request: RegisterRequest, snapshot: Snapshot, now: datetime) -> Node | None:
+    """The dead machine with the newcomer's name, under the name that it keeps; `None` if nobody yields.
+
+    A machine that was installed anew comes with other keys, so its name alone tells that it is the same.
+    Whoever is logged out, or ephemeral and away, yields; a name that a person chose stays.
+    """
+    wanted = names.label_from(request.hostinfo.hostname) if request.hostinfo is not None else ""
+    holder = snapshot.nodes.get(snapshot.by_name.get(wanted, 0))
+    if holder is None or holder.name_pinned:
+        return None
+    if not holder.expired(now) and (holder.online or not holder.ephemeral):
+        return None
+    return dataclasses.replace(holder, name=names.unique_label(wanted, snapshot.names()))
 
 
 def _expiry(
@@ -66,6 +87,11 @@ def rebound(node: Node, key: AuthKey) -> Node:
     return dataclasses.replace(node, auth_key_id=key.id, approved_routes=approved)
 
 
+def retagged(node: Node, tags: tuple[str, ...]) -> Node:
+    """A node that asked for other tags; machines with tags need not log in again."""
+    return dataclasses.replace(node, tags=tags, expiry=None)
+
+
 def _new_node(
     hostinfo: Hostinfo,
     machine: MachinePublic,
@@ -73,8 +99,9 @@ def _new_node(
     snapshot: Snapshot,
     pools: Pools,
     now: datetime,
+    policy_pools: Sequence[IPv4Network],
 ) -> Node:
-    v4, v6 = allocate(pools, snapshot.used_addresses(now))
+    v4, v6 = allocate_in(pools, policy_pools, snapshot.used_addresses(now))
     return Node(
         id=snapshot.next_node_id,
         machine_key=machine,

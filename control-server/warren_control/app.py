@@ -20,11 +20,14 @@ from warren_control.api.local import serve_local
 from warren_control.api.nodes import NodesApi
 from warren_control.api.openapi import OpenApi
 from warren_control.api.pending import PendingApi
+from warren_control.api.policy import PolicyApi
 from warren_control.api.problems import authorise
 from warren_control.api.public import PublicApi, may_use_relays
 from warren_control.api.register_page import RegisterPage
 from warren_control.api.relays import RelaysApi
 from warren_control.api.settings import SettingsApi
+from warren_control.api.ssh_check_page import SshCheckPage
+from warren_control.api.ssh_checks import SshChecksApi
 from warren_control.api.status import StatusApi
 from warren_control.api.tokens import TokensApi
 from warren_control.api.users import UsersApi
@@ -32,6 +35,7 @@ from warren_control.config import Config
 from warren_control.db.engine import open_engine, parse_url
 from warren_control.db.repository import Repository
 from warren_control.dns_records import RecordsFile
+from warren_control.enforcement.enforcer import Enforcer
 from warren_control.errors import ConfigError, UnavailableError
 from warren_control.hub import Hub
 from warren_control.keyfiles import noise_key, read_secret, relay_key
@@ -39,8 +43,11 @@ from warren_control.keys import bootstrap_records
 from warren_control.metrics import ControlMetrics, PortsCollector
 from warren_control.netmap.builder import MapSettings, NetmapBuilder
 from warren_control.pending import PendingLogins
+from warren_control.policies.file import PolicyFile
+from warren_control.policies.keeper import PolicyKeeper
 from warren_control.presence import Presence
 from warren_control.relaymap import RelayMap
+from warren_control.ssh_checks import SshChecks
 from warren_control.store import Store, Writer, utc_now
 from warren_control.transport.handshake import Handshakes
 from warren_control.transport.liveness import Liveness
@@ -48,6 +55,7 @@ from warren_control.transport.machine_api import MachineApi
 from warren_control.transport.maps import Maps
 from warren_control.transport.polls import Polls
 from warren_control.transport.registering import Registrar, RegistrationSettings
+from warren_control.transport.ssh_actions import SshActions
 from warren_control.transport.ts2021 import Ts2021
 from warren_control.transport.websocket import WebSocketTs2021
 from warren_runtime.acme import service as acme
@@ -91,6 +99,7 @@ class ControlServer:
         self._ready = False
         self._listener: Listener | None = None
         self._store: Store | None = None
+        self._policies: PolicyKeeper | None = None
 
     @property
     def port(self) -> int:
@@ -102,6 +111,11 @@ class ControlServer:
     def store(self) -> Store:
         assert self._store is not None, "not started"
         return self._store
+
+    @property
+    def policies(self) -> PolicyKeeper:
+        assert self._policies is not None, "not started"
+        return self._policies
 
     async def start(self) -> None:
         """Opens state and ports; `ConfigError` (or OSError for a taken port) says what is in the way."""
@@ -128,7 +142,9 @@ class ControlServer:
             token = read_secret(config.admin_token_file, "admin_token_file", least=MIN_TOKEN)
         certificate = await asyncio.to_thread(self._certificate)
         store, machine_key = await self._open_store()
-        relays = RelayMap(config.regions, config.relay.region_id if config.relay is not None else None)
+        policy_file = await self._open_policy_file()
+        embedded = config.relay.region_id if config.relay is not None else None
+        relays = RelayMap(config.regions, embedded, lambda: store.enforcer.relays)
         builder = NetmapBuilder(MapSettings(config.base_domain, config.dns, relays))
         presence = Presence(store, self._hub, self._hub.publish, self._clock)
         self._stack.push_async_callback(self._drain, store, presence)
@@ -137,14 +153,20 @@ class ControlServer:
         registrar = Registrar(store, config.pools, self._clock, self.metrics, pending, settings)
         maps = Maps(store, builder, self._clock, self.metrics)
         polls = Polls(store, self._hub, maps, presence, self._clock, self.metrics)
-        api = MachineApi(registrar, polls)
+        checks = SshChecks(self._clock)
+        self.metrics.ssh_checks_waiting.set_function(lambda: len(checks.undecided()))
+        ssh_actions = SshActions(
+            store, checks, store.enforcer.check_period, self.metrics, config.server_url, self._clock
+        )
+        api = MachineApi(registrar, polls, ssh_actions)
         public = PublicApi(store, machine_key.public, self._clock)
         access = Access(token, store, self._clock)
         app = web.Application(middlewares=[authorise(access, API_PREFIX)], client_max_size=MAX_API_BODY_BYTES)
         app.add_routes(public.routes())
         app.add_routes(RegisterPage(pending, config.base_domain).routes())
+        app.add_routes(SshCheckPage(store, checks, access, self._clock).routes())
         records = RecordsFile(config.dns, config.dns_records_file, builder, self._hub, self.metrics)
-        admin = self._admin_routes(store, registrar, relays, pending, records)
+        admin = self._admin_routes(store, registrar, relays, pending, records, checks)
         app.add_routes(admin)
         handshakes, liveness = Handshakes(machine_key, self.metrics), Liveness()
         upgrades: dict[tuple[str, str], UpgradeHandler] = {
@@ -169,6 +191,8 @@ class ControlServer:
         self._supervisor.add("records", store.run)
         if config.dns_records_file is not None:
             self._supervisor.add("extra records", records.watch)
+        if policy_file is not None:
+            self._supervisor.add("policy file", policy_file.watch)
         if certificate is not None:
             await certificate.start(self._stack)
         if config.health_listen is not None:
@@ -223,7 +247,14 @@ class ControlServer:
         repository = Repository(engine, self.metrics.stored)
         self._stack.push_async_callback(repository.close)
         now = self._clock()
-        store = self._store = Store(repository, await repository.load(now), self._hub.publish)
+        snapshot = await repository.load(now)
+        enforcer = Enforcer(snapshot, self._config.server_url)
+        store = self._store = Store(repository, snapshot, self._hub.publish, enforcer)
+        managed_by = str(self._config.policy_file or "")
+        self._policies = PolicyKeeper(
+            store, repository, self._clock, self.metrics, self._config.policy_domains, managed_by
+        )
+        await self._policies.load()
         async with store.writing() as writer:
             try:
                 await self._take_in_configured(writer, now)
@@ -233,6 +264,13 @@ class ControlServer:
         self.metrics.nodes.set_function(lambda: len(store.snapshot.nodes))
         self.metrics.revision.set_function(lambda: store.snapshot.revision)
         return store, machine_key
+
+    async def _open_policy_file(self) -> PolicyFile | None:
+        if self._config.policy_file is None:
+            return None
+        file = PolicyFile(self.policies, self._config.policy_file)
+        await file.start()
+        return file
 
     async def _take_in_configured(self, writer: Writer, now: datetime) -> None:
         for key in bootstrap_records(self._config.bootstrap_keys, writer.snapshot, now):
@@ -251,20 +289,30 @@ class ControlServer:
         relays: RelayMap,
         pending: PendingLogins,
         records: RecordsFile,
+        checks: SshChecks,
     ) -> list[web.RouteDef]:
         config, clock = self._config, self._clock
         nodes = NodesApi(store, self._hub, config.pools, relays, config.base_domain, clock)
         status = StatusApi(
-            store, self._hub, registrar, config.pools, config.server_url, config.base_domain, clock
+            store,
+            self._hub,
+            registrar,
+            self.policies,
+            config.pools,
+            config.server_url,
+            config.base_domain,
+            clock,
         )
         parts = (
             nodes,
             KeysApi(store, clock),
             UsersApi(store, clock),
             PendingApi(store, pending, registrar),
+            SshChecksApi(store, checks),
             TokensApi(store, clock),
             RelaysApi(store, relays),
             SettingsApi(config.base_domain, records),
+            PolicyApi(self.policies),
             status,
         )
         found = [route for part in parts for route in part.routes()]

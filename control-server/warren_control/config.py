@@ -34,6 +34,7 @@ _ENVIRONMENT_FIELDS: Final = (
     "derp_key_file",
     "base_domain",
     "admin_token_file",
+    "policy.file",
     "tls.certificate",
     "tls.key",
 )
@@ -91,6 +92,10 @@ class Config:
     dns: DNSConfig
     dns_records_file: Path | None
     """More records, read again whenever the file changes."""
+    policy_file: Path | None
+    """Alone decides the policy; read again whenever it changes."""
+    policy_domains: tuple[str, ...]
+    """Domains of e-mail addresses that belong to the mesh, beside those of its users."""
     relay: EmbeddedRelay | None
     regions: dict[int, DERPRegion]
     admin_token_file: Path | None
@@ -120,6 +125,7 @@ def parse(data: dict[str, Any]) -> Config:
     pools = _pools(root.section("addresses"))
     relay = _relay(root.section("relay"), server_url)
     dns, records_file = _dns(root.section("dns"), base_domain)
+    policy_file, policy_domains = _policy(root.section("policy"))
     web_approval, node_expiry = _registration(root.section("registration"))
     config = Config(
         server_url=server_url,
@@ -133,6 +139,8 @@ def parse(data: dict[str, Any]) -> Config:
         base_domain=base_domain,
         dns=dns,
         dns_records_file=records_file,
+        policy_file=policy_file,
+        policy_domains=policy_domains,
         relay=relay,
         regions=_regions(root, relay),
         admin_token_file=root.path("admin_token_file"),
@@ -218,6 +226,16 @@ def _registration(section: Section) -> tuple[bool, timedelta | None]:
     web_approval = section.boolean("web_approval", True)
     section.finish()
     return web_approval, timedelta(days=days) if days else None
+
+
+def _policy(section: Section) -> tuple[Path | None, tuple[str, ...]]:
+    file = section.path("file")
+    domains = section.texts("domains")
+    section.finish()
+    for domain in domains:
+        if not names.is_domain(domain.lower()):
+            section.problem("domains", f"{domain[:64]!r} is not a domain")
+    return file, domains
 
 
 def _prefix(section: Section, name: str, default: str) -> Prefix | None:

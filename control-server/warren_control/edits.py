@@ -45,8 +45,7 @@ def edited(node: Node, edit: Edit, snapshot: Snapshot, pools: Pools, now: dateti
             raise InvalidError("expiry must say its time zone, such as 2027-01-31T12:00:00Z")
         node = dataclasses.replace(node, expiry=edit.expiry, expiry_disabled=edit.expiry is None)
     if edit.addresses is not None:
-        used = snapshot.used_addresses(now) - set(node.addresses)
-        v4, v6 = pinned(edit.addresses, pools, used)
+        v4, v6 = pinned(edit.addresses, pools, snapshot.used_addresses(now), own=node.addresses)
         node = dataclasses.replace(node, v4=v4 or node.v4, v6=v6 or node.v6)
     return node
 

@@ -23,8 +23,8 @@ def noise_key(file: Path, *, first_start: bool) -> MachinePrivate:
         if not first_start:
             raise ConfigError(
                 f"noise_key_file: {file} is missing although the database exists. Every client that ever"
-                " joined knows the old key and would be locked out by a new one: restore the file from a backup"
-                " (or remove the database as well to start a new mesh)"
+                " joined knows the old key and would be locked out by a new one: restore the file from a"
+                " backup (or remove the database as well to start a new mesh)"
             ) from None
         return _made(file, MachinePrivate)
     except KeyFileError as error:

@@ -43,6 +43,19 @@ class MapMessage(Enum):
     LOGGED_OUT = "logged_out"
 
 
+class SshCheckResult(Enum):
+    """What a destination was told about an SSH connection that a `check` rule matches."""
+
+    HELD = "held"
+    APPROVED = "approved"
+    REMEMBERED = "remembered"
+    """An earlier approval still lasts."""
+    DENIED = "denied"
+    EXPIRED = "expired"
+    REFUSED = "refused"
+    """There was nothing to wait for."""
+
+
 class ConnectionEnd(Enum):
     """Why a client connection ended."""
 
@@ -113,6 +126,17 @@ class ControlMetrics:
             ["reason"],
             registry=registry,
         )
+        self.ssh_checks = Counter(
+            "warren_control_ssh_checks_total",
+            "SSH connections under a check rule by what their destination was told.",
+            ["result"],
+            registry=registry,
+        )
+        self.ssh_checks_waiting = Gauge(
+            "warren_control_ssh_checks_waiting",
+            "SSH connections that nobody has decided about.",
+            registry=registry,
+        )
         self.record_file_failures = Counter(
             "warren_control_dns_records_file_failures_total",
             "Times the file of extra DNS records could not be used.",
@@ -126,6 +150,17 @@ class ControlMetrics:
             "1 while records cannot be stored: the server answers and changes nothing.",
             registry=registry,
         )
+        self.policy_version = Gauge(
+            "warren_control_policy_version", "Version of the newest accepted policy.", registry=registry
+        )
+        self.policy_failing = Gauge(
+            "warren_control_policy_failing",
+            "1 while the policy in force is not the one that was written last.",
+            registry=registry,
+        )
+        self.policy_refusals = Counter(
+            "warren_control_policy_refusals_total", "Policies that were not accepted.", registry=registry
+        )
         self.task_failures = Counter(
             "warren_control_task_failures_total", "Failures of inner tasks.", ["task"], registry=registry
         )
@@ -135,6 +170,8 @@ class ControlMetrics:
             self.registrations.labels(result.value)
         for kind in MapMessage:
             self.maps.labels(kind.value)
+        for check in SshCheckResult:
+            self.ssh_checks.labels(check.value)
         for reason in ConnectionEnd:
             self.ends.labels(reason.value)
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from warren_control import routes
+from warren_control.allocation import Used
+from warren_control.mappings import left_out, put_in
 from warren_control.routes import Prefix
 from warren_wire.control.messages import DERPRegion, Hostinfo, NetInfo
 from warren_wire.keys import DiscoPublic, MachinePublic, NodePublic
+
+K = TypeVar("K")
 
 # The owner of whatever names no other.
 MEMBERS_USER_ID: Final = 1
@@ -173,6 +177,11 @@ class Snapshot:
         default_factory=lambda: MappingProxyType({})
     )
     by_name: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    by_v4: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    by_v6: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    """By the number that is the address."""
+    resting: Mapping[int, datetime] = field(default_factory=lambda: MappingProxyType({}))
+    """Addresses of deleted nodes, and until when nobody gets them."""
     removed: Mapping[NodePublic, Node] = field(default_factory=lambda: MappingProxyType({}))
     """Deleted nodes by key: what still polls with one is told that it is logged out."""
     keys: Mapping[str, AuthKey] = field(default_factory=lambda: MappingProxyType({}))
@@ -209,13 +218,10 @@ class Snapshot:
     def primary_routes(self, node: Node) -> tuple[Prefix, ...]:
         return tuple(route for route in self.served_routes(node) if route not in routes.DEFAULTS)
 
-    def used_addresses(self, now: datetime) -> set[IPv4Address | IPv6Address]:
+    def used_addresses(self, now: datetime) -> Used:
         """Addresses of nodes, and of recently deleted ones that a peer may still hold in its map."""
-        used: set[IPv4Address | IPv6Address] = set()
-        for node in (*self.nodes.values(), *self.removed.values()):
-            if node.deleted_at is None or now - node.deleted_at < ADDRESS_REST:
-                used.update(node.addresses)
-        return used
+        resting = {number for number, until in self.resting.items() if now < until}
+        return Used(self.by_v4, self.by_v6, resting)
 
     def names(self, without: int = 0) -> NamesOfOthers:
         return NamesOfOthers(self.by_name, without)
@@ -237,26 +243,15 @@ def with_nodes(
     snapshot: Snapshot, put: tuple[Node, ...] = (), drop: tuple[Node, ...] = ()
 ) -> tuple[Snapshot, frozenset[int]]:
     """The snapshot with nodes replaced or moved to the removed ones, and ids whose served routes moved."""
-    nodes = dict(snapshot.nodes)
-    by_node_key, by_machine = dict(snapshot.by_node_key), dict(snapshot.by_machine_key)
-    by_name, removed = dict(snapshot.by_name), dict(snapshot.removed)
-    routers = False
-    for node in (*put, *drop):
-        old = nodes.pop(node.id, None)
-        routers |= bool(node.advertised_routes) or (old is not None and bool(old.advertised_routes))
-        if old is not None:
-            by_name.pop(old.name, None)
-            by_node_key.pop(old.node_key, None)
-            by_machine.pop((old.machine_key, old.owner), None)
-    for node in put:
-        nodes[node.id] = node
-        by_node_key[node.node_key] = node.id
-        by_machine[(node.machine_key, node.owner)] = node.id
-        by_name[node.name] = node.id
-        removed.pop(node.node_key, None)
-    for node in drop:
-        removed[node.node_key] = node
+    olds = [old for node in (*put, *drop) if (old := snapshot.nodes.get(node.id)) is not None]
+    nodes, removed, resting = snapshot.nodes, snapshot.removed, snapshot.resting
+    if drop:
+        nodes = left_out(nodes, {node.id for node in drop})
+        removed = put_in(removed, {node.node_key: node for node in drop})
+        resting = _resting(resting, drop)
+    nodes = put_in(nodes, {node.id: node for node in put})
     before = snapshot.primaries
+    routers = any(node.advertised_routes for node in (*put, *drop, *olds))
     elected = routes.elect(offers(nodes), before) if routers else before
     moved = {
         owner
@@ -265,18 +260,37 @@ def with_nodes(
         for owner in (elected.get(prefix), before.get(prefix))
         if owner is not None
     }
+
+    def reindexed(index: Mapping[K, int], keys: Callable[[Node], Iterable[K]]) -> Mapping[K, int]:
+        former = {key for old in olds for key in keys(old)}
+        now = {key: node.id for node in put for key in keys(node)}
+        return put_in(left_out(index, former - now.keys()), now)
+
     following = dataclasses.replace(
         snapshot,
         revision=snapshot.revision + 1,
         next_node_id=max(snapshot.next_node_id, *(node.id + 1 for node in put), 1),
-        nodes=MappingProxyType(nodes),
-        by_node_key=MappingProxyType(by_node_key),
-        by_machine_key=MappingProxyType(by_machine),
-        by_name=MappingProxyType(by_name),
-        removed=MappingProxyType(removed),
+        nodes=nodes,
+        by_node_key=reindexed(snapshot.by_node_key, lambda node: (node.node_key,)),
+        by_machine_key=reindexed(snapshot.by_machine_key, lambda node: ((node.machine_key, node.owner),)),
+        by_name=reindexed(snapshot.by_name, lambda node: (node.name,)),
+        by_v4=reindexed(snapshot.by_v4, lambda node: () if node.v4 is None else (int(node.v4),)),
+        by_v6=reindexed(snapshot.by_v6, lambda node: () if node.v6 is None else (int(node.v6),)),
+        removed=left_out(removed, {node.node_key for node in put}),
+        resting=resting,
         primaries=MappingProxyType(dict(elected)) if moved else before,
     )
     return following, frozenset(moved)
+
+
+def _resting(resting: Mapping[int, datetime], drop: Iterable[Node]) -> Mapping[int, datetime]:
+    """With the addresses of nodes that are deleted now, without those that have rested enough."""
+    left = dict(resting)
+    for node in drop:
+        if node.deleted_at is not None:
+            left = {number: until for number, until in left.items() if until > node.deleted_at}
+            left.update((int(address), node.deleted_at + ADDRESS_REST) for address in node.addresses)
+    return MappingProxyType(left)
 
 
 def with_users(snapshot: Snapshot, users: Mapping[int, User]) -> Snapshot:

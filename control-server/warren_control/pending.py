@@ -1,19 +1,14 @@
-"""Machines that wait for a person's approval. Bounded and forgotten in time: any stranger may ask.
-
-Nothing here is durable: a machine whose server has restarted asks again and is shown another link.
-"""
+"""Machines that wait for a person's approval. Any stranger may ask."""
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from warren_control.hosts import usable_hostinfo, usable_version
+from warren_control.waiting import Waiting, WaitingRoom
 from warren_wire.control.messages import Hostinfo, RegisterRequest
 from warren_wire.keys import MachinePublic
 
@@ -24,49 +19,33 @@ MAX_PENDING_OF_SOURCE: Final = 64
 REJECTED: Final = "an administrator refused this machine"
 
 
-@dataclass(slots=True)
-class Pending:
+@dataclass(slots=True, kw_only=True)
+class Pending(Waiting):
     """A machine at the door."""
 
-    id: str
     machine: MachinePublic
     request: RegisterRequest
-    source: str
-    since: datetime
-    expires: datetime
     rejected: bool = False
-    decided: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def hostinfo(self) -> Hostinfo:
         return self.request.hostinfo or Hostinfo()
 
 
-class PendingLogins:
+class PendingLogins(WaitingRoom[Pending]):
     """Who waits, oldest first."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
-        self._clock = clock
-        self._pending: OrderedDict[str, Pending] = OrderedDict()
+        super().__init__(clock, MAX_PENDING, MAX_PENDING_OF_SOURCE)
         self._by_machine: dict[MachinePublic, str] = {}
-
-    def __len__(self) -> int:
-        self._forget_old()
-        return len(self._pending)
-
-    def __iter__(self) -> Iterator[Pending]:
-        self._forget_old()
-        return iter(list(self._pending.values()))
 
     def ask(self, machine: MachinePublic, request: RegisterRequest, source: str) -> Pending:
         """The machine's place at the door; the same one while it asks for the same node key."""
-        self._forget_old()
-        known = self._pending.get(self._by_machine.get(machine, ""))
+        known = self.find(self._by_machine.get(machine, ""))
         if known is not None and known.request.node_key == request.node_key:
             return known
         if known is not None:
             self.drop(known)
-        self._make_room(source)
         now = self._clock()
         kept = RegisterRequest(
             version=usable_version(request.version),
@@ -75,45 +54,17 @@ class PendingLogins:
             hostinfo=usable_hostinfo(request.hostinfo or Hostinfo()),
             ephemeral=request.ephemeral,
         )
-        pending = Pending(secrets.token_urlsafe(24), machine, kept, source, now, now + LIFETIME)
-        self._pending[pending.id] = pending
+        pending = Pending(source, now, now + LIFETIME, machine=machine, request=kept)
+        self.add(pending)
         self._by_machine[machine] = pending.id
         return pending
-
-    def find(self, pending_id: str) -> Pending | None:
-        self._forget_old()
-        return self._pending.get(pending_id)
 
     def reject(self, pending: Pending) -> None:
         """The machine's user reads that it was refused."""
         pending.rejected = True
         self.drop(pending)
 
-    def drop(self, pending: Pending) -> None:
-        """It waits no longer; whoever holds its request looks again at what it is now."""
-        self._pending.pop(pending.id, None)
-        if self._by_machine.get(pending.machine) == pending.id:
-            del self._by_machine[pending.machine]
-        pending.decided.set()
-
-    async def decided(self, pending: Pending) -> None:
-        """Waits until it is approved, rejected, or out of time."""
-        left = (pending.expires - self._clock()).total_seconds()
-        try:
-            async with asyncio.timeout(max(left, 0)):
-                await pending.decided.wait()
-        except TimeoutError:
-            self.drop(pending)
-
-    def _forget_old(self) -> None:
-        now = self._clock()
-        while self._pending and (oldest := next(iter(self._pending.values()))).expires <= now:
-            self.drop(oldest)
-
-    def _make_room(self, source: str) -> None:
-        of_source = Counter(pending.source for pending in self._pending.values())
-        if of_source[source] >= MAX_PENDING_OF_SOURCE:
-            self.drop(next(pending for pending in self._pending.values() if pending.source == source))
-        elif len(self._pending) >= MAX_PENDING:
-            busiest = of_source.most_common(1)[0][0]
-            self.drop(next(pending for pending in self._pending.values() if pending.source == busiest))
+    def drop(self, waiting: Pending) -> None:
+        super().drop(waiting)
+        if self._by_machine.get(waiting.machine) == waiting.id:
+            del self._by_machine[waiting.machine]

@@ -6,6 +6,7 @@ register call of the process: in a logout, in a request for an earlier expiry, a
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from enum import Enum
 from typing import Final
 
 from warren_control.model import MEMBERS_USER_ID, AuthKey, Node, Snapshot
+from warren_control.tag_requests import TagOwners, unpermitted
 from warren_wire.control.messages import RegisterRequest
 from warren_wire.keys import MachinePublic
 
@@ -38,6 +40,7 @@ class Refusal(Enum):
     EXPIRED_KEY = "the pre-auth key has expired"
     USED_KEY = "the pre-auth key was already used and is not reusable"
     LATER_EXPIRY = "an expiry can only be brought forward"
+    TAGS = "the requested tags are invalid or not permitted by tagOwners of the policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,13 @@ class Refused:
     """Answer 200 with the text in `Error`; nothing is stored."""
 
     refusal: Refusal
+    tags: tuple[str, ...] = ()
+    """Those that were asked for and may not be had."""
+
+    @property
+    def reason(self) -> str:
+        """What its user reads."""
+        return f"{self.refusal.value}: {', '.join(self.tags)}" if self.tags else self.refusal.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,8 @@ class Unchanged:
 
     node: Node
     rebind: AuthKey | None = None
+    tags: tuple[str, ...] | None = None
+    """Other tags that it asked for and may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +131,39 @@ def presented_hash(request: RegisterRequest) -> str:
     return secret_hash(_auth_key(request))
 
 
-def decide(request: RegisterRequest, machine: MachinePublic, snapshot: Snapshot, now: datetime) -> Outcome:
-    """The outcome of a register request from a machine that proved its key."""
+def decide(
+    request: RegisterRequest,
+    machine: MachinePublic,
+    snapshot: Snapshot,
+    now: datetime,
+    owners: TagOwners | None = None,
+) -> Outcome:
+    """The outcome of a register request from a machine that proved its key.
+
+    Without `owners` there is no policy: tags come from keys and administrators alone, whatever is asked for.
+    """
+    outcome = _decide(request, machine, snapshot, now)
+    return outcome if owners is None else _with_tags(outcome, request, owners)
+
+
+def _with_tags(outcome: Outcome, request: RegisterRequest, owners: TagOwners) -> Outcome:
+    requested = request.hostinfo.request_tags if request.hostinfo is not None else ()
+    match outcome:
+        case Admitted(grant=grant) if requested:
+            refused = unpermitted(requested, grant.owner, grant.tags, owners)
+            if refused:
+                return Refused(Refusal.TAGS, refused)
+            tags = tuple(sorted({*grant.tags, *requested}))
+            return dataclasses.replace(outcome, grant=dataclasses.replace(grant, tags=tags))
+        case Unchanged(node=node) if requested and not set(requested) <= set(node.tags):
+            refused = unpermitted(requested, node.owner, node.tags, owners)
+            if refused:
+                return Refused(Refusal.TAGS, refused)
+            return dataclasses.replace(outcome, tags=tuple(sorted(set(requested))))
+    return outcome
+
+
+def _decide(request: RegisterRequest, machine: MachinePublic, snapshot: Snapshot, now: datetime) -> Outcome:
     if request.version < MIN_CAPABILITY_VERSION:
         return Refused(Refusal.VERSION)
     if request.node_key.is_zero:

@@ -1,43 +1,96 @@
-"""Which relay regions nodes are told about: the embedded one, the configured ones, the ones of the API."""
+"""Which relay regions nodes are told about: the embedded one, the configured ones, and more."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
 import msgspec
 
 from warren_control.errors import InvalidError
 from warren_control.model import Snapshot
-from warren_wire.control.messages import DERPMap, DERPRegion, prepare
+from warren_wire.control.messages import DERPMap, DERPRegion, decode, prepare
+from warren_wire.errors import DecodeError
 
 MAX_REGION_ID = 2**31 - 1
 
 
-class RelayMap:
-    """The relay map of a snapshot. Fixed regions win over those of the API."""
+@dataclass(frozen=True, slots=True)
+class PolicyRelays:
+    """The `derpMap` of a policy."""
 
-    def __init__(self, fixed: Mapping[int, DERPRegion], embedded: int | None = None) -> None:
+    regions: Mapping[int, DERPRegion | None]
+    """None takes a region away."""
+    alone: bool = False
+    """No other region is told."""
+
+
+NO_POLICY_RELAYS: Final = PolicyRelays({})
+
+
+class RelayMap:
+    """The relay map of a snapshot. Fixed regions win over those of the API, the policy's over all."""
+
+    def __init__(
+        self,
+        fixed: Mapping[int, DERPRegion],
+        embedded: int | None = None,
+        policy: Callable[[], PolicyRelays] = lambda: NO_POLICY_RELAYS,
+    ) -> None:
+        """`policy` says at any time what the policy in force asks for."""
         self.embedded = embedded
         self._fixed = dict(fixed)
-        self._prepared: tuple[Mapping[int, DERPRegion], msgspec.Raw] | None = None
+        self._policy = policy
+        self._prepared: tuple[Mapping[int, DERPRegion], PolicyRelays, msgspec.Raw] | None = None
 
     def is_fixed(self, region: int) -> bool:
         return region in self._fixed
 
     def regions(self, snapshot: Snapshot) -> dict[int, DERPRegion]:
-        merged = {**snapshot.regions, **self._fixed}
-        return dict(sorted(merged.items()))
+        policy = self._policy()
+        others = {} if policy.alone else {**snapshot.regions, **self._fixed}
+        merged = {**others, **policy.regions}
+        return {number: region for number, region in sorted(merged.items()) if region is not None}
 
     def only_region(self, snapshot: Snapshot) -> int:
         """The region's id if there is exactly one, else 0."""
-        found = self._fixed.keys() | snapshot.regions.keys()
+        policy = self._policy()
+        plain = self._fixed.keys() | snapshot.regions.keys()
+        found = plain if policy is NO_POLICY_RELAYS else set(self.regions(snapshot))
         return next(iter(found)) if len(found) == 1 else 0
 
     def prepared(self, snapshot: Snapshot) -> msgspec.Raw:
         """The encoded map, made once per set of regions."""
-        if self._prepared is None or self._prepared[0] is not snapshot.regions:
-            self._prepared = (snapshot.regions, prepare(DERPMap(regions=self.regions(snapshot))))
-        return self._prepared[1]
+        known, policy = self._prepared, self._policy()
+        if known is None or known[0] is not snapshot.regions or known[1] is not policy:
+            raw = prepare(DERPMap(regions=self.regions(snapshot)))
+            known = self._prepared = (snapshot.regions, policy, raw)
+        return known[2]
+
+
+def policy_relays(derp_map: object) -> PolicyRelays:
+    """The `derpMap` of a policy, in Tailscale's shape, or `InvalidError`."""
+    if derp_map is None:
+        return NO_POLICY_RELAYS
+    try:
+        given = msgspec.convert(derp_map, _DerpMap)
+        regions = {
+            int(number): None
+            if region is None
+            else check_region(decode(DERPRegion, msgspec.json.encode(region)), int(number))
+            for number, region in given.regions.items()
+        }
+    except (msgspec.ValidationError, DecodeError, ValueError) as error:
+        raise InvalidError(str(error)) from error
+    if given.alone and not any(regions.values()):
+        raise InvalidError("OmitDefaultRegions leaves no region: Regions names none")
+    return PolicyRelays(regions, given.alone)
+
+
+class _DerpMap(msgspec.Struct, forbid_unknown_fields=True):
+    regions: dict[str, Any] = msgspec.field(default_factory=dict, name="Regions")
+    alone: bool = msgspec.field(default=False, name="OmitDefaultRegions")
 
 
 def check_region(region: DERPRegion, expected: int | None = None) -> DERPRegion:

@@ -19,10 +19,13 @@ from warren_control import model
 from warren_control.changes import NOTHING, Change, merge, whole_and_self
 from warren_control.db.repository import Write
 from warren_control.differences import difference
+from warren_control.enforcement.approvals import approved_anew, with_approvals
 from warren_control.enforcement.enforcer import Enforcer
 from warren_control.errors import UnavailableError
 from warren_control.model import ApiToken, AuthKey, Node, Snapshot, User
 from warren_control.netmap.views import Views
+from warren_control.policies.versions import PolicyVersion
+from warren_control.policy.live import LivePolicy
 from warren_wire.control.messages import DERPRegion
 
 logger = logging.getLogger(__name__)
@@ -62,6 +65,7 @@ class Writer:
     ) -> None:
         """Replaces nodes (and keys); `dirty` ones are stored later when not stored now."""
         before = self.snapshot
+        nodes = tuple(self._with_approvals(before.nodes.get(node.id), node) for node in nodes)
         after, moved = model.with_nodes(before, put=nodes)
         for key in keys:
             after = model.with_key(after, key)
@@ -81,6 +85,12 @@ class Writer:
         if not durable:
             self._store.mark_dirty([node.id for node in nodes] if dirty else [], primaries=bool(moved))
 
+    def _with_approvals(self, old: Node | None, node: Node) -> Node:
+        """The node with routes approved that the policy approves by itself, if it announces them only now."""
+        if not node.advertised_routes or (old is not None and _announces_alike(old, node)):
+            return node
+        return with_approvals(node, self._store.enforcer.approved(node, node.advertised_routes))
+
     async def remove(self, node: Node, now: datetime) -> Node:
         """Deletes a node; what still polls with its key is told that it is logged out."""
         gone = dataclasses.replace(node, deleted_at=now, expiry=now, online=False, endpoints=())
@@ -88,6 +98,26 @@ class Writer:
         await self._store.records.write(Write(nodes=(gone,), primaries=after.primaries if moved else None))
         self._store.swap(after, whole_and_self(node.id, *moved), (gone,))
         return gone
+
+    async def put_policy(self, version: PolicyVersion, live: LivePolicy | None) -> None:
+        """Another policy, or none, is in force from now on; routes that it approves are approved."""
+        enforcer, before = self._store.enforcer, self.snapshot
+        if live is not None:
+            live.update(enforcer.network(before, live.index.document))
+        told = [node.id for node in before.nodes.values() if node.online]
+        # Looks at every connected node; nobody else can write meanwhile.
+        change = await asyncio.to_thread(enforcer.difference, live, told)
+        approved = approved_anew(live, before)
+        after, moved = model.with_nodes(before, put=approved)
+        await self._store.records.write(
+            Write(nodes=approved, primaries=after.primaries if moved else None, policy=version)
+        )
+        relays = enforcer.relays
+        enforcer.put(live, before)
+        change = merge(change, Change(derp_map=enforcer.relays != relays))
+        for node in approved:
+            change = merge(change, difference(before.nodes[node.id], node))
+        self._store.swap(after, merge(change, whole_and_self(*moved)), approved)
 
     async def put_key(self, key: AuthKey) -> None:
         await self._store.records.write(Write(keys=(key,)))
@@ -106,11 +136,13 @@ class Writer:
         self._store.swap(model.without_key(self.snapshot, key_id), NOTHING)
 
     async def put_user(self, user: User) -> None:
-        """Adds or renames a user; the machines of one who is renamed are shown anew."""
+        """Adds or changes a user; the machines of one who is renamed are shown anew."""
         before = self.snapshot
+        old = before.users.get(user.id)
         after = model.with_users(before, {**before.users, user.id: user})
         await self._store.records.write(Write(users=(user,), next_user_id=after.next_user_id))
-        owned = [node.id for node in before.nodes.values() if node.owner == user.id]
+        renamed = old is not None and (old.name, old.display_name) != (user.name, user.display_name)
+        owned = [node.id for node in before.nodes.values() if node.owner == user.id] if renamed else []
         self._store.swap(after, whole_and_self(*owned))
 
     async def remove_user(self, user: User) -> None:
@@ -137,6 +169,10 @@ class Writer:
     async def put_regions(self, regions: Mapping[int, DERPRegion]) -> None:
         await self._store.records.write(Write(regions=regions))
         self._store.swap(model.with_regions(self.snapshot, regions), Change(derp_map=True))
+
+
+def _announces_alike(old: Node, new: Node) -> bool:
+    return (old.advertised_routes, old.tags, old.owner) == (new.advertised_routes, new.tags, new.owner)
 
 
 class Store:

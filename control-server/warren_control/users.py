@@ -3,35 +3,67 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from warren_control.errors import ConflictError, InvalidError, NotFoundError
 from warren_control.model import MEMBERS_USER_ID, Snapshot, User
+from warren_control.policy.network import Role
 
 MAX_NAME: Final = 64
 MAX_DISPLAY_NAME: Final = 128
+MAX_EMAIL: Final = 254
+ROLES: Final = frozenset(role.value for role in Role)
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._@+-]*[a-z0-9])?")
+_EMAIL: Final = re.compile(r"[^@\s\x00-\x1f\"]+@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 # The owner that stock clients show for tagged machines; a person of that name would mislead.
 _RESERVED: Final = frozenset({"tagged-devices"})
 
 
-def new_user(name: str, display_name: str, snapshot: Snapshot, now: datetime) -> User:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be different about a user; `None` leaves it as it is."""
+
+    name: str | None = None
+    display_name: str | None = None
+    email: str | None = None
+    roles: tuple[str, ...] | None = None
+
+
+def new_user(wish: Wish, snapshot: Snapshot, now: datetime) -> User:
     """A user nobody else is."""
-    checked = check_name(name)
-    if snapshot.user_by_name(checked) is not None:
-        raise ConflictError(f"there is a user {checked} already")
-    return User(snapshot.next_user_id, checked, _display(display_name) or checked, now)
+    name = check_name(wish.name or "")
+    return changed(User(snapshot.next_user_id, name, name, now), wish, snapshot)
 
 
-def renamed(user: User, name: str | None, display_name: str | None, snapshot: Snapshot) -> User:
-    """The user under another name."""
-    wanted = user.name if name is None else check_name(name)
-    other = snapshot.user_by_name(wanted)
-    if other is not None and other.id != user.id:
-        raise ConflictError(f"there is a user {wanted} already")
-    shown = user.display_name if display_name is None else _display(display_name) or wanted
-    return User(user.id, wanted, shown, user.created)
+def changed(user: User, wish: Wish, snapshot: Snapshot) -> User:
+    """The user after the wish; all of it or an error."""
+    name = user.name if wish.name is None else check_name(wish.name)
+    email = user.email if wish.email is None else check_email(wish.email)
+    for other in snapshot.users.values():
+        if other.id != user.id and other.name == name:
+            raise ConflictError(f"there is a user {name} already")
+        if other.id != user.id and email and email == other.email:
+            raise ConflictError(f"{other.name} has the e-mail address {email} already")
+    shown = user.display_name if wish.display_name is None else _display(wish.display_name) or name
+    roles = user.roles if wish.roles is None else check_roles(wish.roles)
+    return User(user.id, name, shown, user.created, email, roles)
+
+
+def check_email(email: str) -> str:
+    """An e-mail address as policies compare it, or none."""
+    text = email.strip()
+    if text and (len(text) > MAX_EMAIL or not _EMAIL.fullmatch(text)):
+        raise InvalidError(f"{email[:MAX_NAME]!r} is not an e-mail address")
+    return text
+
+
+def check_roles(roles: tuple[str, ...]) -> frozenset[str]:
+    for role in roles:
+        if role not in ROLES:
+            raise InvalidError(f"{role[:MAX_NAME]!r} is not a role; there are {', '.join(sorted(ROLES))}")
+    return frozenset(roles)
 
 
 def check_removable(user: User, snapshot: Snapshot) -> None:

@@ -41,6 +41,7 @@ NETWORK_PROGRAMS: Final = {
 CLUSTER_PROGRAMS: Final = {"runc": "runc", "busybox": "busybox-static"}
 IMAGE_PROGRAMS: Final = {"mmdebstrap": "mmdebstrap", "buildah": "buildah"}
 BENCH_PROGRAMS: Final = {"iperf3": "iperf3"}
+SSH_PROGRAMS: Final = {"ssh": "openssh-client"}
 NAT_PROGRAMS: Final = {"miniupnpd": "miniupnpd-nftables"}
 # Its server lies outside PATH; the package brings `pg_config`'s folder and the program that names it.
 DATABASE_PROGRAMS: Final = {"pg_lsclusters": "postgresql"}
@@ -60,6 +61,7 @@ NEEDS: Final = {
     "cluster": CLUSTER_PROGRAMS,
     "images": IMAGE_PROGRAMS,
     "bench": BENCH_PROGRAMS,
+    "ssh": SSH_PROGRAMS,
     "nat": NAT_PROGRAMS,
     "database": DATABASE_PROGRAMS,
     "proxy": PROXY_PROGRAMS,

@@ -75,7 +75,7 @@ class Operator:
     async def _kopf(self) -> None:
         """Until kopf stops. Its own runner would also cancel every task that is none of its."""
         tasks = await kopf.spawn_tasks(
-            registry=handlers.registry(self.poke),
+            registry=handlers.registry(self.poke, self._context.config_maps),
             settings=kopf_settings(),
             standalone=True,
             # Else kopf asks for the user's name, and a container's user id has none. The type is private.

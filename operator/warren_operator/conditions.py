@@ -54,7 +54,18 @@ def merged(
     return [_shown(condition, known.get(condition.type), generation, now) for condition in new]
 
 
-FAULTS: Final = frozenset({"Invalid", "NotApplied", "JoinRefused", "Refused"})
+FAULTS: Final = frozenset(
+    {
+        "Invalid",
+        "NotApplied",
+        "JoinRefused",
+        "Refused",
+        "HostsTaken",
+        "TestsFailed",
+        "NotFound",
+        "ManagedElsewhere",
+    }
+)
 """Reasons that a person has to do something about, however new the resource is."""
 
 

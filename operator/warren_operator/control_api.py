@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -19,7 +19,8 @@ import msgspec
 from warren_operator import machines
 from warren_operator.errors import ControlApiError
 from warren_operator.kinds import Manifest
-from warren_operator.machines import ControlStatus, Machine, MachineList, RegionList
+from warren_operator.machines import ControlStatus, Machine, MachineList, PolicyInForce, RegionList
+from warren_operator.policies import AUTHOR
 
 T = TypeVar("T")
 
@@ -73,6 +74,18 @@ class ControlApi:
     async def delete_machine(self, number: int) -> None:
         await self._forget(f"/api/v1/nodes/{number}")
 
+    async def policy(self) -> PolicyInForce:
+        return await self._read(PolicyInForce, "GET", "/api/v1/policy")
+
+    async def put_policy(self, text: str, version: int) -> PolicyInForce:
+        """In place of `version`; the error carries what is wrong with the text."""
+        return await self._read(
+            PolicyInForce, "PUT", "/api/v1/policy", {"text": text, "author": AUTHOR}, _if_match(version)
+        )
+
+    async def delete_policy(self, version: int) -> None:
+        await self._bytes("DELETE", "/api/v1/policy", None, _if_match(version))
+
     async def regions(self) -> list[Manifest]:
         """Relay regions in the shape clients know."""
         shown = await self._read(RegionList, "GET", "/api/v1/relays")
@@ -103,8 +116,15 @@ class ControlApi:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise ControlApiError(f"events: {_reason(error)}") from error
 
-    async def _read(self, kind: type[T], method: str, path: str, body: Manifest | None = None) -> T:
-        value: T = machines.read(kind, await self._bytes(method, path, body), f"{method} {path}")
+    async def _read(
+        self,
+        kind: type[T],
+        method: str,
+        path: str,
+        body: Manifest | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> T:
+        value: T = machines.read(kind, await self._bytes(method, path, body, headers), f"{method} {path}")
         return value
 
     async def _forget(self, path: str) -> None:
@@ -114,18 +134,24 @@ class ControlApi:
             if error.status != 404:
                 raise
 
-    async def _bytes(self, method: str, path: str, body: Manifest | None = None) -> bytes:
+    async def _bytes(
+        self,
+        method: str,
+        path: str,
+        body: Manifest | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
         what = f"{method} {path}"
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 async with self._open().request(
-                    method, f"{self._endpoint.base_url}{path}", json=body, **self._tls()
+                    method, f"{self._endpoint.base_url}{path}", json=body, headers=headers, **self._tls()
                 ) as answer:
                     data = await _bounded(answer)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise ControlApiError(f"{what}: {_reason(error)}") from error
         if answer.status >= 400:
-            raise ControlApiError(f"{what}: {_detail(data) or answer.status}", answer.status)
+            raise ControlApiError(f"{what}: {_detail(data) or answer.status}", answer.status, data)
         return data
 
     def _open(self) -> aiohttp.ClientSession:
@@ -175,6 +201,10 @@ def _detail(data: bytes) -> str:
         return ""
     detail = value.get("detail") if isinstance(value, dict) else None
     return detail[:500] if isinstance(detail, str) else ""
+
+
+def _if_match(version: int) -> dict[str, str]:
+    return {"If-Match": f'"{version}"'}
 
 
 def _revision(text: bytes) -> int:

@@ -38,6 +38,8 @@ class RefusedError(ClusterError):
 class ControlApiError(OperatorError):
     """The control server did not do what was asked; carries its status, 0 if it did not answer."""
 
-    def __init__(self, text: str, status: int = 0) -> None:
+    def __init__(self, text: str, status: int = 0, document: bytes = b"") -> None:
         super().__init__(text)
         self.status = status
+        self.document = document
+        """The problem document it sent, as JSON."""

@@ -46,6 +46,42 @@ class MachineList(msgspec.Struct, frozen=True):
     revision: int = 0
 
 
+class PolicyProblem(msgspec.Struct, frozen=True):
+    """Where a policy's text is wrong and how."""
+
+    message: str = ""
+    line: int = 0
+    column: int = 0
+    path: str = ""
+    hint: str = ""
+
+
+class PolicyTest(msgspec.Struct, frozen=True):
+    """How one assertion of a policy about itself went."""
+
+    passed: bool = True
+    message: str = ""
+    line: int = 0
+    path: str = ""
+
+
+class PolicyRefusal(msgspec.Struct, frozen=True):
+    """What a problem document says of a policy, beside its detail."""
+
+    problems: tuple[PolicyProblem, ...] = ()
+    tests: tuple[PolicyTest, ...] = ()
+
+
+class PolicyInForce(msgspec.Struct, frozen=True):
+    """Version 0 and no text: there is none."""
+
+    version: int = 0
+    text: str = ""
+    source: str = "none"
+    author: str = ""
+    warnings: tuple[PolicyProblem, ...] = ()
+
+
 class Failure(msgspec.Struct, frozen=True):
     """A registration that the control server refused."""
 
@@ -62,6 +98,14 @@ class ControlStatus(msgspec.Struct, frozen=True):
 
 class RegionList(msgspec.Struct, frozen=True):
     relays: tuple[dict[str, Any], ...] = ()
+
+
+def refusal(document: bytes) -> PolicyRefusal:
+    """What a problem document says of a policy; nothing where it is about something else."""
+    try:
+        return msgspec.json.decode(document, type=PolicyRefusal)
+    except msgspec.DecodeError:
+        return PolicyRefusal()
 
 
 def read(kind: Any, data: bytes, what: str) -> Any:

@@ -45,6 +45,9 @@ class MeshFacts:
     """Reasons for which agents of this cluster were not let in."""
     problems: tuple[str, ...] = ()
     """What could not be written, or is missing."""
+    hosts_taken_by: str | None = None
+    """Another Mesh whose agents have the hosts of this cluster."""
+    policy: Condition | None = None
 
 
 def mesh_conditions(facts: MeshFacts) -> list[Condition]:
@@ -53,7 +56,9 @@ def mesh_conditions(facts: MeshFacts) -> list[Condition]:
         parts.append(_control_server(facts))
     if facts.agents_wanted:
         parts += [_agents(facts), _join_key(facts)]
-    return [_summary(parts, facts.problems), *parts]
+    # A policy that is refused leaves the last good one in force: the mesh is ready all the same.
+    about_policy = [facts.policy] if facts.policy is not None else []
+    return [_summary(parts, facts.problems), *parts, *about_policy]
 
 
 def deployment_condition(kind: str, deployment: Manifest | None, wanted: int = 1) -> Condition:
@@ -121,6 +126,13 @@ def _control_server(facts: MeshFacts) -> Condition:
 
 def _agents(facts: MeshFacts) -> Condition:
     counts = facts.agents
+    if facts.hosts_taken_by is not None:
+        return Condition.unmet(
+            AGENTS_READY,
+            "HostsTaken",
+            f"the agents of Mesh {facts.hosts_taken_by} have the hosts of this cluster, which can have one:"
+            " set spec.agents.enabled to false here, or delete that Mesh",
+        )
     if counts is None:
         return Condition.unmet(AGENTS_READY, "Starting", "the DaemonSet is not there yet")
     if not counts.current:

@@ -8,6 +8,7 @@ home-node -- home-router --+                +-- office-router -- office-node
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -326,6 +327,81 @@ def relay_metrics(mesh: MeshOfTwo, pod: str) -> dict[str, float]:
     """The figures of one replica, through the API server."""
     path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod.removeprefix('pod/')}:9090/proxy/metrics"
     return metrics_in(mesh.home.cluster.kubectl("get", f"--raw={path}"))
+
+
+@pytest.fixture
+def policy(mesh: MeshOfTwo) -> Iterator[Callable[[dict[str, Any] | None], None]]:
+    """Gives the home Mesh a policy; afterwards it has none."""
+    arguments = ("patch", mesh.home.mesh, "--namespace", NAMESPACE, "--type=merge", "--patch")
+
+    def give(wanted: dict[str, Any] | None) -> None:
+        # A merge patch takes away only what it names.
+        whole = wanted and {"inline": None, "configMapRef": None, **wanted}
+        mesh.kubectl(mesh.home, *arguments, json.dumps({"spec": {"policy": whole}}))
+
+    yield give
+    give(None)
+    mesh.home.cluster.kubectl("delete", "configmap", "rules", "--namespace", NAMESPACE, "--ignore-not-found")
+    assert eventually(lambda: not condition(mesh.home, "PolicyAccepted"), within=SETTLE_SECONDS)
+
+
+def rules(ports: str, *, dst: str = "*") -> str:
+    return json.dumps({"grants": [{"src": ["*"], "dst": [dst], "ip": [ports]}]}, indent=2)
+
+
+def put_rules(member: Member, text: str) -> None:
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "rules", "namespace": NAMESPACE},
+        "data": {"policy.hujson": text},
+    }
+    member.cluster.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+
+
+def test_the_policy_of_a_mesh_closes_and_opens_a_flow_between_pods(
+    mesh: MeshOfTwo, policy: Callable[[dict[str, Any] | None], None]
+) -> None:
+    page = mesh.page_ip(mesh.office)
+
+    def fetched() -> bool:
+        try:
+            return "page served by" in mesh.fetch_from_pod(mesh.home, page, timeout_seconds=2)
+        except ClusterError:
+            return False
+
+    assert fetched()
+    policy({"inline": rules("icmp:*")})
+    assert eventually(lambda: not fetched(), within=SETTLE_SECONDS)
+    assert condition(mesh.home, "PolicyAccepted")["reason"] == "Accepted"
+    put_rules(mesh.home, rules("tcp:8080"))
+    policy({"configMapRef": {"name": "rules"}})
+    assert eventually(fetched, within=SETTLE_SECONDS)
+    put_rules(mesh.home, rules("icmp:*", dst="tag:nobody"))
+
+    def refused() -> bool:
+        return condition(mesh.home, "PolicyAccepted").get("reason") == "Invalid"
+
+    assert eventually(refused, within=SETTLE_SECONDS)
+    assert re.search(r"line 8, column \d+: .*tag:nobody", condition(mesh.home, "PolicyAccepted")["message"])
+    assert condition(mesh.home, "Ready")["status"] == "True"
+    assert eventually(lambda: "Invalid" in warnings(mesh.home), within=SETTLE_SECONDS)
+    assert fetched()
+
+
+def test_a_second_mesh_in_a_cluster_gets_no_agents_and_leaves_those_of_the_first(mesh: MeshOfTwo) -> None:
+    office = mesh.office
+    other = Member("other", office.cluster)
+    office.cluster.kubectl("apply", "-f", "-", input=manifest(office))
+    assert eventually(
+        lambda: condition(other, "AgentsReady").get("reason") == "HostsTaken", within=SETTLE_SECONDS
+    )
+    assert f"{NAMESPACE}/office" in condition(other, "AgentsReady")["message"]
+    found = office.cluster.kubectl("get", "daemonsets", "--namespace", NAMESPACE, "--output=name").split()
+    assert found == ["daemonset.apps/office-agent"]
+    mesh.kubectl(office, "delete", other.mesh, "--namespace", NAMESPACE, "--timeout=60s")
+    mesh.wait_ready(office)
+    assert "page served by" in mesh.fetch_from_pod(mesh.home, mesh.page_ip(office))
 
 
 def test_deleted_meshes_leave_nothing_on_the_nodes_or_in_the_clusters(mesh: MeshOfTwo) -> None:

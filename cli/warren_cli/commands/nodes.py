@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -30,7 +31,10 @@ def list_nodes(
     wanted = {"user": user, "tag": tag, "online": state}
     query = urlencode({name: value for name, value in wanted.items() if value is not None})
     answer = ask(context, "GET", f"/nodes?{query}" if query else "/nodes")
-    rows = [{**node, "relay": (node.get("home_relay") or {}).get("code")} for node in answer["nodes"]]
+    rows = [
+        {**node, "relay": (node.get("home_relay") or {}).get("code"), "routes": _routes(node)}
+        for node in answer["nodes"]
+    ]
     show(
         answer,
         output,
@@ -42,7 +46,7 @@ def list_nodes(
             ("ADDRESSES", "addresses"),
             ("ONLINE", "online"),
             ("RELAY", "relay"),
-            ("ROUTES", "approved_routes"),
+            ("ROUTES", "routes"),
             ("TAGS", "tags"),
             ("LAST SEEN", "last_seen"),
             ("EXPIRY", "expiry"),
@@ -170,6 +174,15 @@ def enable_node(context: click.Context, node: str) -> None:
 def delete_node(context: click.Context, node: str) -> None:
     """Remove NODE (name or id) from the mesh."""
     ask(context, "DELETE", f"/nodes/{node_id(context, node)}")
+
+
+def _routes(node: Mapping[str, Any]) -> list[str]:
+    """What it may serve, and what it offers and waits for."""
+    approved = node["approved_routes"]
+    return [
+        *approved,
+        *(f"{route} (offered)" for route in node["advertised_routes"] if route not in approved),
+    ]
 
 
 def _pending_id(text: str) -> str:

@@ -14,13 +14,23 @@ def users() -> None:
     """The people who own machines and keys."""
 
 
+ROLE = click.Choice(["owner", "admin", "network-admin", "it-admin", "billing-admin", "auditor"])
+
+
 @users.command("list")
 @OUTPUT
 @click.pass_context
 def list_users(context: click.Context, output: str) -> None:
     """List the users."""
     answer = ask(context, "GET", "/users")
-    columns = [("ID", "id"), ("NAME", "name"), ("DISPLAY NAME", "display_name"), ("MACHINES", "nodes")]
+    columns = [
+        ("ID", "id"),
+        ("NAME", "name"),
+        ("DISPLAY NAME", "display_name"),
+        ("EMAIL", "email"),
+        ("ROLES", "roles"),
+        ("MACHINES", "nodes"),
+    ]
     show(answer, output, answer["users"], columns)
 
 
@@ -31,6 +41,27 @@ def list_users(context: click.Context, output: str) -> None:
 def create_user(context: click.Context, name: str, display_name: str) -> None:
     """Make a user called NAME, such as alice or alice@example.net."""
     ask(context, "POST", "/users", {"name": name, "display_name": display_name})
+
+
+@users.command("set-email")
+@click.argument("user")
+@click.argument("email")
+@click.pass_context
+def set_email(context: click.Context, user: str, email: str) -> None:
+    """Give USER (name or id) the address that a policy names them by; "" takes it away."""
+    ask(context, "PATCH", f"/users/{quote(user, safe='')}", {"email": email})
+
+
+@users.command("set-roles")
+@click.argument("user")
+@click.argument("roles", nargs=-1, type=ROLE, metavar="[ROLE]...")
+@click.pass_context
+def set_roles(context: click.Context, user: str, roles: tuple[str, ...]) -> None:
+    """Give USER exactly these ROLEs for `autogroup:` of a policy; none at all makes a plain member.
+
+    Roles: owner, admin, network-admin, it-admin, billing-admin, auditor.
+    """
+    ask(context, "PATCH", f"/users/{quote(user, safe='')}", {"roles": list(roles)})
 
 
 @users.command("rename")

@@ -97,6 +97,7 @@ class NodesApi:
             changed = edited(node, edit, writer.snapshot, self._pools, self._clock())
             if changed != node:
                 await writer.put(changed)
+                changed = writer.snapshot.nodes[node.id]
         self._audit(request, node, changed)
         if changed.disabled != node.disabled:
             # Its view changes as a whole, so it starts a new one.
@@ -154,7 +155,7 @@ class NodesApi:
             "advertised_routes": [str(route) for route in node.advertised_routes],
             "approved_routes": [str(route) for route in node.approved_routes],
             "primary_routes": [str(route) for route in snapshot.primary_routes(node)],
-            "user": profile_of(snapshot, node).login_name,
+            "user": profile_of(snapshot, node.user_id).login_name,
             "ephemeral": node.ephemeral,
             "disabled": node.disabled,
         }
@@ -169,7 +170,7 @@ def _filtered(snapshot: Snapshot, request: web.Request) -> list[Node]:
         for number, node in sorted(snapshot.nodes.items())
         if number > after
         and query.get("name", node.name) == node.name
-        and ("user" not in query or profile_of(snapshot, node).login_name == query["user"])
+        and ("user" not in query or profile_of(snapshot, node.user_id).login_name == query["user"])
         and ("tag" not in query or query["tag"] in node.tags)
         and online in (None, node.online)
     ]

@@ -16,6 +16,7 @@ from warren_control.model import MEMBERS_USER_ID
 from warren_control.pending import Pending, PendingLogins
 from warren_control.registration import Grant
 from warren_control.store import Store
+from warren_control.tag_requests import unpermitted
 from warren_control.transport.registering import Registrar
 
 
@@ -76,6 +77,11 @@ class PendingApi:
         for tag in tags:
             if not names.is_tag(tag):
                 raise InvalidError(f"{tag!r} is not a tag: `tag:`, a letter, then letters, digits and dashes")
+        owners = self._store.enforcer.tag_owners
+        if wish.tags is None and owners is not None and (refused := unpermitted(tags, owner, (), owners)):
+            # Whoever names tags decides; otherwise the policy does.
+            shown_tags = ", ".join(refused)
+            raise InvalidError(f"tagOwners of the policy do not permit {shown_tags}: name the tags to give")
         node = await self._registrar.approve(pending, Grant(owner, tuple(sorted(set(tags)))))
         granted = {"node": node.id, "name": node.name, "user": wish.user, "tags": list(node.tags)}
         audit.changed(request, f"pending {pending.id}", None, granted)

@@ -28,9 +28,15 @@ ACTOR: ContextVar[Actor | None] = ContextVar("actor", default=None)
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-def problem(status: int, detail: str) -> web.Response:
-    """A problem document."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+def problem(status: int, detail: str, **members: object) -> web.Response:
+    """A problem document; `members` say more of it."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **members,
+    }
     response = web.Response(
         status=status, body=msgspec.json.encode(body), content_type="application/problem+json"
     )

@@ -7,23 +7,11 @@ it who sees the link. A login at an identity provider will start here.
 from __future__ import annotations
 
 from html import escape
-from typing import Final
 
 from aiohttp import web
 
+from warren_control.api.pages import page
 from warren_control.pending import Pending, PendingLogins
-
-_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-_STYLE: Final = (
-    "body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem}"
-    "code{display:block;padding:.75rem;background:#8882;overflow-wrap:anywhere}"
-    "@media(prefers-color-scheme:dark){body{background:#111;color:#eee}}"
-)
 
 
 class RegisterPage:
@@ -39,14 +27,13 @@ class RegisterPage:
     async def page(self, request: web.Request) -> web.Response:
         pending = self._pending.find(request.match_info["id"])
         if pending is None:
-            text = _document(
+            return page(
                 "Nothing waits here",
                 "<p>The machine is in already, or this link has expired: then run the command on the machine"
                 " again and open the link that it prints.</p>",
+                404,
             )
-            return web.Response(status=404, text=text, content_type="text/html", headers=_HEADERS)
-        text = _document(f"Let a machine into {self._base_domain}?", _waiting(pending))
-        return web.Response(text=text, content_type="text/html", headers=_HEADERS)
+        return page(f"Let a machine into {self._base_domain}?", _waiting(pending))
 
 
 def _waiting(pending: Pending) -> str:
@@ -57,12 +44,4 @@ def _waiting(pending: Pending) -> str:
         " An administrator lets it in with</p>"
         f"<code>warren nodes approve {escape(pending.id)} --user NAME</code>"
         f"<p>until {pending.expires:%H:%M} UTC. The machine goes on by itself then.</p>"
-    )
-
-
-def _document(title: str, body: str) -> str:
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1>{body}</html>"
     )

@@ -15,6 +15,7 @@ from warren_control.allocation import Pools
 from warren_control.api.access import Need, operation
 from warren_control.api.problems import json_response
 from warren_control.hub import Hub
+from warren_control.policies.keeper import PolicyKeeper
 from warren_control.store import Store
 from warren_control.transport.registering import Registrar
 from warren_wire import __version__
@@ -31,6 +32,7 @@ class StatusApi:
         store: Store,
         hub: Hub,
         registrar: Registrar,
+        policies: PolicyKeeper,
         pools: Pools,
         server_url: str,
         base_domain: str,
@@ -39,6 +41,7 @@ class StatusApi:
         self._store = store
         self._hub = hub
         self._registrar = registrar
+        self._policies = policies
         self._pools = pools
         self._server_url = server_url
         self._base_domain = base_domain
@@ -65,6 +68,11 @@ class StatusApi:
                 "addresses": {
                     family: str(pool) if pool is not None else None
                     for family, pool in (("v4", self._pools.v4), ("v6", self._pools.v6))
+                },
+                "policy": {
+                    "version": self._policies.current.version,
+                    "source": self._policies.current.source.value,
+                    "alarm": self._policies.alarm,
                 },
                 "registrations": {result.value: count for result, count in self._registrar.results.items()},
                 "recent_failures": [

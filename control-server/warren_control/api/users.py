@@ -24,6 +24,8 @@ class NewUser(msgspec.Struct, forbid_unknown_fields=True):
 
     name: str
     display_name: str = ""
+    email: str = ""
+    roles: tuple[str, ...] = ()
 
 
 class UserPatch(msgspec.Struct, forbid_unknown_fields=True):
@@ -31,6 +33,8 @@ class UserPatch(msgspec.Struct, forbid_unknown_fields=True):
 
     name: str | None = None
     display_name: str | None = None
+    email: str | None = None
+    roles: tuple[str, ...] | None = None
 
 
 def shown(user: User, nodes: int) -> dict[str, Any]:
@@ -39,6 +43,8 @@ def shown(user: User, nodes: int) -> dict[str, Any]:
         "id": user.id,
         "name": user.name,
         "display_name": user.display_name,
+        "email": user.email,
+        "roles": sorted(user.roles),
         "created": user.created,
         "nodes": nodes,
     }
@@ -78,18 +84,20 @@ class UsersApi:
         """Make a user."""
         wish = await body_of(request, NewUser)
         async with self._store.writing() as writer:
-            user = users.new_user(wish.name, wish.display_name, writer.snapshot, self._clock())
+            wanted = users.Wish(wish.name, wish.display_name, wish.email, wish.roles)
+            user = users.new_user(wanted, writer.snapshot, self._clock())
             await writer.put_user(user)
         audit.changed(request, f"user {user.name}", None, shown(user, 0))
         return self._answer(user, status=201)
 
     @operation(Need.WRITE, body=UserPatch)
     async def patch(self, request: web.Request) -> web.Response:
-        """Rename a user."""
+        """Change a user; fields that are not given stay."""
         wish = await body_of(request, UserPatch)
         async with self._store.writing() as writer:
             user = _wanted(writer.snapshot, request)
-            changed = users.renamed(user, wish.name, wish.display_name, writer.snapshot)
+            wanted = users.Wish(wish.name, wish.display_name, wish.email, wish.roles)
+            changed = users.changed(user, wanted, writer.snapshot)
             if changed != user:
                 await writer.put_user(changed)
         audit.changed(request, f"user {user.name}", shown(user, 0), shown(changed, 0))

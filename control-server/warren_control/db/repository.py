@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
@@ -17,10 +19,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from warren_control import model, routes
-from warren_control.db import tables
+from warren_control import model, routes, users
+from warren_control.db import policies, tables
 from warren_control.errors import InvalidError, UnavailableError
 from warren_control.model import ApiToken, AuthKey, Node, Scope, Snapshot, User
+from warren_control.policies.versions import PolicyVersion
 from warren_control.routes import Prefix
 from warren_wire.control.messages import DERPRegion, Hostinfo, NetInfo, decode, encode
 from warren_wire.errors import DecodeError
@@ -53,6 +56,7 @@ class Write:
     primaries: Mapping[Prefix, int] | None = None
     next_node_id: int | None = None
     dropped_nodes: Sequence[int] = field(default=())
+    policy: PolicyVersion | None = None
 
 
 class Repository:
@@ -117,12 +121,26 @@ class Repository:
     async def find_key(self, secret_hash: str) -> AuthKey | None:
         """A key that another process stored, or `UnavailableError`."""
         wanted = sa.select(tables.auth_keys).where(tables.auth_keys.c.secret_hash == secret_hash)
+        async with self._reading("keys") as connection:
+            row = (await connection.execute(wanted)).mappings().first()
+        return None if row is None else _key_of({str(name): value for name, value in row.items()})
+
+    async def policies(self, limit: int, offset: int) -> list[PolicyVersion]:
+        """Accepted policies, the newest first."""
+        async with self._reading("policies") as connection:
+            return await policies.newest(connection, limit, offset)
+
+    async def policy(self, version: int) -> PolicyVersion | None:
+        async with self._reading("policies") as connection:
+            return await policies.find(connection, version)
+
+    @asynccontextmanager
+    async def _reading(self, what: str) -> AsyncIterator[AsyncConnection]:
         try:
             async with asyncio.timeout(WRITE_SECONDS), self._engine.connect() as connection:
-                row = (await connection.execute(wanted)).mappings().first()
+                yield connection
         except (SQLAlchemyError, OSError, TimeoutError) as error:
-            raise UnavailableError("keys cannot be looked up at the moment") from error
-        return None if row is None else _key_of({str(name): value for name, value in row.items()})
+            raise UnavailableError(f"{what} cannot be looked up at the moment") from error
 
     async def write(self, write: Write) -> None:
         """Stores all of it in one transaction, or `UnavailableError`."""
@@ -175,6 +193,8 @@ class Repository:
                 await connection.execute(
                     sa.delete(tables.api_tokens).where(tables.api_tokens.c.id.in_(write.dropped_tokens))
                 )
+            if write.policy is not None:
+                await policies.add(connection, write.policy)
             following = {_NEXT_NODE_ID: write.next_node_id, _NEXT_USER_ID: write.next_user_id}
             await _upsert(
                 connection,
@@ -189,14 +209,20 @@ def _reason(error: BaseException) -> str:
 
 
 async def _upsert(connection: AsyncConnection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
+    if rows:
+        await connection.execute(_upserting(connection.dialect.name, table), rows)
+
+
+@functools.cache
+def _upserting(dialect: str, table: sa.Table) -> sa.Executable:
+    """Inserts whole rows or replaces them. To put the statement together takes as long as to run it."""
     # Both databases know the same statement; SQLAlchemy has it once for each.
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table)
+    statement = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
     keys = [column.name for column in table.primary_key]
-    values = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values), rows)
+    values = {
+        column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys
+    }
+    return statement.on_conflict_do_update(index_elements=keys, set_=values)
 
 
 async def _replace(connection: AsyncConnection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
@@ -327,11 +353,25 @@ def _token_of(row: Mapping[str, Any]) -> ApiToken:
 
 
 def _user_row(user: User) -> dict[str, Any]:
-    return {"id": user.id, "name": user.name, "display_name": user.display_name, "created": user.created}
+    return {
+        "id": user.id,
+        "name": user.name,
+        "display_name": user.display_name,
+        "created": user.created,
+        "email": user.email,
+        "roles": sorted(user.roles),
+    }
 
 
 def _user_of(row: Mapping[str, Any]) -> User:
-    return User(row["id"], row["name"], row["display_name"], row["created"])
+    return User(
+        row["id"],
+        row["name"],
+        row["display_name"],
+        row["created"],
+        row["email"],
+        frozenset(row["roles"]) & users.ROLES,
+    )
 
 
 def _counter_of(row: Mapping[str, Any]) -> tuple[str, int]:

@@ -60,6 +60,20 @@ users = sa.Table(
     sa.Column("name", sa.String(64), nullable=False, unique=True),
     sa.Column("display_name", sa.String(128), nullable=False),
     sa.Column("created", UtcDateTime, nullable=False),
+    sa.Column("email", sa.String(254), nullable=False, server_default=""),
+    sa.Column("roles", sa.JSON, nullable=False, server_default="[]"),
+)
+
+policies = sa.Table(
+    "policies",
+    metadata,
+    sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("source", sa.String(16), nullable=False),
+    sa.Column("author", sa.String(128), nullable=False),
+    sa.Column("created", UtcDateTime, nullable=False),
+    sa.Column("comment", sa.String(500), nullable=False),
+    sa.Column("domains", sa.JSON, nullable=False),
 )
 
 auth_keys = sa.Table(

@@ -16,6 +16,9 @@ def compared(old: PolicyIndex, new: PolicyIndex, nodes: Collection[int]) -> Chan
     afresh: set[int] = set()
     recheck: dict[int, frozenset[int]] = {}
     for one in known:
+        if one in moved or abs(old.peer_count(one) - new.peer_count(one)) > MAX_RECHECKED:
+            afresh.add(one)
+            continue
         before, after = old.peers(one), new.peers(one)
         peers = (before ^ after) | (moved & after)
         peers |= {
@@ -26,7 +29,7 @@ def compared(old: PolicyIndex, new: PolicyIndex, nodes: Collection[int]) -> Chan
             and router in after
             and old.peer_routes(one, router) != new.peer_routes(one, router)
         }
-        if one in moved or len(peers) > MAX_RECHECKED:
+        if len(peers) > MAX_RECHECKED:
             afresh.add(one)
         elif peers:
             recheck[one] = peers

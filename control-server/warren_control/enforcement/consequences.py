@@ -14,26 +14,25 @@ def consequences(changes: Changes, index: PolicyIndex, new: Collection[int] = ()
 
     Nodes that are `new` have been told nothing yet: their streams begin with everything.
     """
-    nodes = set(changes.routers | changes.addresses)
-    afresh = set(changes.addresses)
+    nodes = {*changes.routers, *changes.addresses, *changes.peers}
+    afresh = {*changes.addresses, *changes.peers}
     recheck: dict[int, set[int]] = {}
     for number, change in changes.peers.items():
-        nodes.add(number)
-        if number not in new:
-            afresh.add(number)
         # Those who gained it hear of it as of everything they see that changed.
         for viewer in change.lost:
             recheck.setdefault(viewer, set()).add(number)
     routers = [one for one, node in index.network.nodes.items() if node.routes] if changes.viewers else []
-    for viewer in changes.viewers.difference(afresh, new):
-        if routers:
-            recheck.setdefault(viewer, set()).update(one for one in routers if index.sees(viewer, one))
+    for viewer in changes.viewers.difference(afresh):
+        for router in routers:
+            if index.sees(viewer, router):
+                recheck.setdefault(viewer, set()).add(router)
     afresh |= {viewer for viewer, peers in recheck.items() if len(peers) > MAX_RECHECKED}
+    told = index.network.nodes.keys() - frozenset(new)
     return Change(
         nodes=frozenset(nodes),
-        selves=changes.capabilities | changes.addresses,
-        filters=changes.filters.difference(new),
-        ssh=changes.ssh.difference(new),
-        afresh=frozenset(afresh & index.network.nodes.keys()),
-        recheck={one: frozenset(peers) for one, peers in recheck.items() if one not in afresh},
+        selves=(changes.capabilities | changes.addresses) & told,
+        filters=changes.filters & told,
+        ssh=changes.ssh & told,
+        afresh=frozenset(afresh & told),
+        recheck={one: frozenset(peers) for one, peers in recheck.items() if one in told - afresh},
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
-from typing import Final
+from ipaddress import IPv4Network
 
 from warren_control.changes import Change, merge
+from warren_control.enforcement.approvals import approved_routes
 from warren_control.enforcement.comparison import compared
 from warren_control.enforcement.consequences import consequences
-from warren_control.enforcement.network import followed, network_of, node_of
+from warren_control.enforcement.joining import PolicyTagOwners, address_pools
+from warren_control.enforcement.network import followed, network_of
 from warren_control.enforcement.policy_views import PolicyViews
 from warren_control.model import Node, Snapshot
 from warren_control.netmap.views import OpenViews, Views
@@ -18,22 +20,23 @@ from warren_control.policy.index import PolicyIndex, build_index
 from warren_control.policy.live import LivePolicy
 from warren_control.policy.load import NO_POLICY
 from warren_control.policy.network import Network
+from warren_control.relaymap import NO_POLICY_RELAYS, policy_relays
 from warren_control.routes import Prefix
+from warren_control.tag_requests import TagOwners
 
 logger = logging.getLogger(__name__)
-
-_NO_ROUTES: Final[frozenset[Prefix]] = frozenset()
 
 
 class Enforcer:
     """The policy in force, if there is one, and the views that follow from it."""
 
-    def __init__(self, snapshot: Snapshot, server_url: str = "", domains: Iterable[str] = ()) -> None:
+    def __init__(self, snapshot: Snapshot, server_url: str = "") -> None:
         self.views: Views = OpenViews(snapshot)
         self._server_url = server_url
-        self._domains = frozenset(domains)
         self._live: LivePolicy | None = None
         self._network: Network | None = None
+        self.relays = NO_POLICY_RELAYS
+        """What the policy asks for in the relay map."""
 
     @property
     def index(self) -> PolicyIndex | None:
@@ -44,9 +47,19 @@ class Enforcer:
     def document(self) -> Document:
         return NO_POLICY if self._live is None else self._live.index.document
 
-    def network(self, snapshot: Snapshot, document: Document) -> Network:
+    @property
+    def tag_owners(self) -> TagOwners | None:
+        """Who may give machines tags; None without a policy."""
+        return None if self._live is None else PolicyTagOwners(self._live.index)
+
+    def address_pools(self, owner: int, tags: Collection[str]) -> tuple[IPv4Network, ...]:
+        """Where the address of a new machine comes from; empty: from anywhere."""
+        return () if self._live is None else address_pools(self._live.index, owner, tags)
+
+    def network(self, snapshot: Snapshot, document: Document, *, attributes: bool = False) -> Network:
         """What a document is compiled against."""
-        return network_of(snapshot, self._domains | document.domains, attributes=_asks_nodes(document))
+        asked = attributes or _asks_nodes(document)
+        return network_of(snapshot, document.domains, attributes=asked)
 
     def compile(self, document: Document, snapshot: Snapshot) -> LivePolicy:
         """A document bound to a snapshot. Pure, and slow enough for a thread of its own."""
@@ -84,6 +97,7 @@ class Enforcer:
         """From now on this one is in force."""
         self._live = live
         self._network = None if live is None else live.index.network
+        self.relays = NO_POLICY_RELAYS if live is None else policy_relays(live.index.document.derp_map)
         self.views = OpenViews(snapshot) if live is None else PolicyViews(snapshot, live.index)
 
     def difference(self, live: LivePolicy | None, nodes: Iterable[int]) -> Change:
@@ -96,12 +110,16 @@ class Enforcer:
             change = merge(change, Change(selves=told, filters=told))
         return change
 
+    def check_period(self, source: int, destination: int, login: str) -> int | None:
+        """How long an SSH approval lasts, in nanoseconds; None: no rule asks for a check."""
+        index = self.index
+        if index is None or not {source, destination} <= index.network.nodes.keys():
+            return None
+        return index.check_period(source, destination, login)
+
     def approved(self, node: Node, advertised: Iterable[Prefix]) -> frozenset[Prefix]:
         """The routes that the policy approves by itself."""
-        index = self.index
-        if index is None:
-            return _NO_ROUTES
-        return index.approvals.approved(node_of(node), advertised)
+        return approved_routes(self._live, node, advertised)
 
 
 def everything(snapshot: Snapshot) -> Change:

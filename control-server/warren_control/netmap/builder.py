@@ -15,7 +15,8 @@ import msgspec
 
 from warren_control.changes import Change, Patch
 from warren_control.model import Node, Snapshot
-from warren_control.netmap.owners import NewOwners, profiles
+from warren_control.netmap.everybody import Everybody
+from warren_control.netmap.owners import Ownership, profiles
 from warren_control.netmap.peers import Descriptions
 from warren_control.netmap.views import PeerView, Views
 from warren_control.relaymap import RelayMap
@@ -64,7 +65,8 @@ class NetmapBuilder:
     def __init__(self, settings: MapSettings) -> None:
         self._settings = settings
         self._descriptions = Descriptions(settings.base_domain, settings.relays)
-        self._owners = NewOwners()
+        self._everybody = Everybody(self._descriptions)
+        self._ownership = Ownership()
         self._deltas: dict[tuple[object, ...], bytes] = {}
         self._deltas_of: Views | None = None
         self._dns = prepare(settings.dns)
@@ -74,14 +76,10 @@ class NetmapBuilder:
         self._dns = prepare(dns)
         self._deltas.clear()
 
-    def forget(self, nodes: Iterable[int]) -> None:
-        """Deleted nodes need no place."""
-        self._descriptions.forget(nodes)
-
     def full(self, views: Views, viewer: Node, now: datetime) -> bytes:
         """The first message of a stream: stock clients start every stream from nothing."""
-        snapshot, visible = views.snapshot, views.visible(viewer)
-        peers = tuple(self._descriptions.peer(views, node, views.peer(viewer, node), now) for node in visible)
+        snapshot = views.snapshot
+        peers, owners = self._peers(views, viewer, now)
         return messages.encode(
             PreparedMapResponse(
                 node=prepare(self._descriptions.itself(views, viewer, now)),
@@ -91,12 +89,22 @@ class NetmapBuilder:
                 domain=self._settings.base_domain,
                 collect_services=False,
                 packet_filters={"base": prepare(views.packet_filter(viewer))},
-                user_profiles=profiles(snapshot, (*visible, viewer)),
+                user_profiles=profiles(snapshot, (*owners, viewer.user_id)),
                 ssh_policy=_ssh_policy(views, viewer),
                 control_time=now,
                 debug=DEBUG,
             )
         )
+
+    def _peers(
+        self, views: Views, viewer: Node, now: datetime
+    ) -> tuple[tuple[msgspec.Raw, ...], Iterable[int]]:
+        """All the viewer sees, and their owners."""
+        if views.uniform and not viewer.disabled:
+            return self._everybody.but(views, viewer, now), self._ownership.owners(views.snapshot)
+        visible = views.visible(viewer)
+        peers = (self._descriptions.peer(views, node, views.peer(viewer, node), now) for node in visible)
+        return tuple(peers), {node.user_id for node in visible}
 
     def delta(self, views: Views, viewer: Node, change: Change, now: datetime) -> bytes | None:
         """What is new for the viewer, or `None` if that is nothing."""
@@ -137,7 +145,7 @@ class NetmapBuilder:
             for patch in self._descriptions.patches(snapshot, node, fields)
         )
         # Stock clients show a new owner in `status` only once something made them start afresh.
-        afresh = news.unknown or self._owners.among(snapshot, nodes)
+        afresh = news.unknown or self._ownership.new_among(snapshot, nodes)
         return messages.encode(
             PreparedMapResponse(
                 node=prepare(self._descriptions.itself(views, own, now)) if own and itself else None,
@@ -149,7 +157,7 @@ class NetmapBuilder:
                 peers_changed_patch=tuple(prepare(patch) for patch in patches) or None,
                 derp_map=self._settings.relays.prepared(snapshot) if change.derp_map else None,
                 dns_config=self._dns if change.dns else None,
-                user_profiles=profiles(snapshot, nodes) or None,
+                user_profiles=profiles(snapshot, (node.user_id for node in nodes)) or None,
                 domain=self._settings.base_domain if afresh else "",
             )
         )

@@ -12,7 +12,7 @@ import msgspec
 from warren_control.changes import Patch
 from warren_control.hosts import shown_hostinfo
 from warren_control.model import Node, Snapshot
-from warren_control.netmap.views import PeerView, Views
+from warren_control.netmap.views import CapMap, PeerView, Views
 from warren_control.relaymap import RelayMap
 from warren_wire.control import messages
 from warren_wire.control.messages import prepare
@@ -23,10 +23,17 @@ _MAX_VIEWS: Final = 64
 
 @dataclass(slots=True)
 class _Described:
+    """What a description was made of, and what was made for each way to see the node."""
+
     node: Node
     expired: bool
     home: int
+    capabilities: CapMap
     by_view: dict[PeerView, msgspec.Raw] = field(default_factory=dict)
+
+    def is_of(self, node: Node, expired: bool, home: int, capabilities: CapMap) -> bool:
+        same = self.node is node and self.expired == expired and self.home == home
+        return same and (self.capabilities is capabilities or self.capabilities == capabilities)
 
 
 class Descriptions:
@@ -37,23 +44,23 @@ class Descriptions:
         self._relays = relays
         self._known: dict[int, _Described] = {}
 
-    def forget(self, nodes: Iterable[int]) -> None:
-        """Deleted nodes need no place."""
-        for node in nodes:
-            self._known.pop(node, None)
-
     def peer(self, views: Views, node: Node, view: PeerView, now: datetime) -> msgspec.Raw:
         """The node as viewers with that view of it see it."""
-        expired, home = node.expired(now), self._home(views.snapshot, node)
+        made_of = (node, node.expired(now), self._home(views.snapshot, node), views.peer_capabilities(node))
         known = self._known.get(node.id)
-        if known is None or known.node is not node or known.expired != expired or known.home != home:
-            known = self._known[node.id] = _Described(node, expired, home)
+        if known is None or not known.is_of(*made_of):
+            known = self._known[node.id] = _Described(*made_of)
+            self._forget_deleted(views.snapshot)
         raw = known.by_view.get(view)
         if raw is None:
             if len(known.by_view) >= _MAX_VIEWS:
                 known.by_view.clear()
             raw = known.by_view[view] = prepare(self._as_peer(views, node, view, now))
         return raw
+
+    def _forget_deleted(self, snapshot: Snapshot) -> None:
+        if len(self._known) > 2 * len(snapshot.nodes):
+            self._known = {number: one for number, one in self._known.items() if number in snapshot.nodes}
 
     def _as_peer(self, views: Views, node: Node, view: PeerView, now: datetime) -> messages.Node:
         own = addresses(node, only_v6=view.only_v6)

@@ -15,6 +15,8 @@ CapMap = Mapping[str, tuple[Any, ...] | None]
 
 ALL_PORTS: Final = PortRange(first=0, last=0xFFFF)
 _NO_CAPABILITIES: Final[CapMap] = {}
+# As under a policy that allows everything: clients then propose the node as an exit.
+_EXIT_CAPABILITIES: Final[CapMap] = {"suggest-exit-node": None}
 _OPEN_CAPABILITIES: Final[CapMap] = {
     "https://tailscale.com/cap/file-sharing": None,
     "default-auto-update": (False,),
@@ -119,4 +121,5 @@ class OpenViews:
         return _OPEN_CAPABILITIES
 
     def peer_capabilities(self, peer: Node) -> CapMap:
-        return _NO_CAPABILITIES
+        exits = peer.advertised_routes and not routes.DEFAULTS.isdisjoint(peer.effective_routes)
+        return _EXIT_CAPABILITIES if exits else _NO_CAPABILITIES

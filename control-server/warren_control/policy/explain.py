@@ -24,14 +24,23 @@ class Allowance:
 
 
 def explain(
-    index: PolicyIndex, source: Node | Address, destination: Node, port: int, protocol: int
+    index: PolicyIndex,
+    source: Node | Address,
+    destination: Node,
+    port: int,
+    protocol: int,
+    routed: Address | None = None,
 ) -> tuple[Allowance, ...]:
-    """The rules by which a source reaches a port of a node; none: the packet is dropped."""
+    """The rules by which a source reaches a port of a node, or of an address that the node routes.
+
+    None: the packet is dropped.
+    """
     compiled = index.compiled
     slot = compiled.roster.slot(destination.id)
     found: dict[tuple[Place, int], Allowance] = {}
+    targets = compiled.roster.own_points(slot) if routed is None else (point(routed),)
     for address in source.addresses if isinstance(source, Node) else (source,):
-        for target in compiled.roster.own_points(slot):
+        for target in targets:
             other = address_at(target)
             if address.version == other.version:
                 for rule in _allowing(compiled, point(address), slot, target, port, protocol):
@@ -46,7 +55,7 @@ def _allowing(
     for rule in (*compiled.global_rules, *compiled.self_rules, *compiled.via_rules):
         if _fits(rule, port, protocol) and compiled.sources(rule.sources).addresses.overlaps(source, source):
             if rule.scope is Scope.SELF:
-                matches = _same_owner(compiled, source, slot)
+                matches = _same_owner(compiled, source, slot) and target in compiled.roster.own_points(slot)
             elif rule.scope is Scope.VIA:
                 matches = _served(compiled, rule, slot, target)
             else:
@@ -80,6 +89,6 @@ def _is_destination(compiled: Compiled, rule: Rule, slot: int, target: int) -> b
     targets = compiled.targets(rule.targets)
     return (
         targets.everything
-        or any(group >> slot & 1 for group in targets.groups)
+        or (any(group >> slot & 1 for group in targets.groups) and target in compiled.roster.own_points(slot))
         or any(entry.first <= target <= entry.last for entry in targets.entries)
     )

@@ -71,6 +71,9 @@ class PolicyIndex:
     def peers(self, node_id: int) -> frozenset[int]:
         return frozenset(self._roster.ids(self._peer_slots(node_id)))
 
+    def peer_count(self, node_id: int) -> int:
+        return self._peer_slots(node_id).bit_count()
+
     def sees(self, node_id: int, other_id: int) -> bool:
         return bool(self._peer_slots(node_id) >> self._roster.slot(other_id) & 1)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from typing import Final
 
-from warren_wire.control.mapstream import KEEP_ALIVE, encode_frame
+from warren_wire.control.mapstream import KEEP_ALIVE, FrameEncoder, encode_frame
 
 # Above this, compressing takes milliseconds and leaves the loop.
 _LARGE_BYTES: Final = 1024 * 1024
@@ -17,9 +17,10 @@ class Frames:
     """Encodes frames and remembers the last ones that are shared."""
 
     def __init__(self) -> None:
+        self._encoder = FrameEncoder()
         self._known: OrderedDict[tuple[bytes, bool], bytes] = OrderedDict()
         self._keep_alive = {
-            compress: encode_frame(KEEP_ALIVE, compress=compress) for compress in (False, True)
+            compress: self._encoder.encode(KEEP_ALIVE, compress=compress) for compress in (False, True)
         }
 
     def keep_alive(self, compress: bool) -> bytes:
@@ -31,7 +32,7 @@ class Frames:
         key = (json, compress)
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = encode_frame(json, compress=compress)
+            known = self._known[key] = self._encoder.encode(json, compress=compress)
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         return known
@@ -40,4 +41,4 @@ class Frames:
         """The frame of a message for one receiver."""
         if len(json) > _LARGE_BYTES:
             return await asyncio.to_thread(encode_frame, json, compress=compress)
-        return encode_frame(json, compress=compress)
+        return self._encoder.encode(json, compress=compress)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from warren_control.admission import admitted_node, consumed, rebound
+from warren_control import model
+from warren_control.admission import admitted_node, consumed, predecessor, rebound, retagged
 from warren_control.allocation import Pools
 from warren_control.errors import ConflictError, PoolExhaustedError, UnavailableError
 from warren_control.limits import FailureLimit
@@ -93,12 +94,13 @@ class Registrar:
         rejected = await self._followed_up(exchange, request)
         now = self._clock()
         async with self._store.writing() as writer:
-            outcome = decide(request, exchange.machine, writer.snapshot, now)
+            owners = self._store.enforcer.tag_owners
+            outcome = decide(request, exchange.machine, writer.snapshot, now, owners)
             try:
                 if outcome == Refused(Refusal.UNKNOWN_KEY) and await writer.learn_key(
                     presented_hash(request)
                 ):
-                    outcome = decide(request, exchange.machine, writer.snapshot, now)
+                    outcome = decide(request, exchange.machine, writer.snapshot, now, owners)
                 if rejected:
                     response, result = self._refused(request, REJECTED, now)
                 else:
@@ -165,10 +167,16 @@ class Registrar:
         now: datetime,
     ) -> Node:
         lifetime = self._settings.node_expiry
-        node = admitted_node(outcome, request, machine, writer.snapshot, self._pools, now, lifetime)
-        key = outcome.grant.key
+        yielding = predecessor(request, writer.snapshot, now) if outcome.existing is None else None
+        snapshot, yielded = writer.snapshot, () if yielding is None else (yielding,)
+        if yielded:
+            snapshot, _ = model.with_nodes(snapshot, put=yielded)
+        grant = outcome.grant
+        pools = self._store.enforcer.address_pools(grant.owner, grant.tags)
+        node = admitted_node(outcome, request, machine, snapshot, self._pools, now, lifetime, pools)
+        key = grant.key
         used = consumed(key, now) if key is not None else None
-        await writer.put(node, keys=[used] if used is not None else [])
+        await writer.put(*yielded, node, keys=[used] if used is not None else [])
         logger.info(
             "node registered" if outcome.existing is None else "node renewed",
             extra={"node": node.name, "peer": node.node_key.short(), "address": str(node.addresses[0])},
@@ -179,8 +187,8 @@ class Registrar:
         self, writer: Writer, outcome: Outcome, exchange: Exchange, request: RegisterRequest, now: datetime
     ) -> tuple[RegisterResponse, Registration]:
         match outcome:
-            case Refused(refusal=refusal):
-                return self._refused(request, refusal.value, now)
+            case Refused():
+                return self._refused(request, outcome.reason, now)
             case LoggedOut(node=node, delete=delete):
                 await self._log_out(writer, node, now, delete=delete)
                 return RegisterResponse(node_key_expired=True), Registration.LOGOUT
@@ -188,10 +196,13 @@ class Registrar:
                 shortened = dataclasses.replace(node, expiry=expiry)
                 await writer.put(shortened)
                 return _success(writer.snapshot, shortened), Registration.EXPIRY
-            case Unchanged(node=node, rebind=key):
-                if key is not None:
-                    node = rebound(node, key)
-                    await writer.put(node)
+            case Unchanged(node=node, rebind=key, tags=tags):
+                wanted = node if key is None else rebound(node, key)
+                if tags is not None:
+                    wanted = retagged(wanted, tags)
+                if wanted is not node:
+                    await writer.put(wanted)
+                    node = wanted
                 return _success(writer.snapshot, node), Registration.UNCHANGED
             case NewNodeKeyWanted():
                 return RegisterResponse(node_key_expired=True), Registration.EXPIRED
@@ -222,7 +233,8 @@ class Registrar:
         if delete:
             await writer.remove(node, now)
         else:
-            await writer.put(dataclasses.replace(node, expiry=now))
+            # Gone on purpose: its peers need not wait whether it comes back.
+            await writer.put(dataclasses.replace(node, expiry=now, online=False, last_seen=now))
         logger.info("node logged out", extra={"node": node.name})
 
     def _refused(
@@ -239,7 +251,7 @@ class Registrar:
 
 
 def _success(snapshot: Snapshot, node: Node) -> RegisterResponse:
-    profile = profile_of(snapshot, node)
+    profile = profile_of(snapshot, node.user_id)
     return RegisterResponse(
         user=User(id=profile.id, display_name=profile.display_name),
         login=Login(

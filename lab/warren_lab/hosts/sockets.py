@@ -28,17 +28,23 @@ def accepts_tcp(namespace: str, address: str, port: int, timeout_seconds: float 
 
 def ask_unix(path: Path, target: str, *, host: str) -> dict[str, Any]:
     """The JSON object that a program answers at its Unix socket. Raises `OSError` when it answers none."""
+    status, document = call_unix(path, "GET", target, host=host)
+    if status != 200 or not isinstance(document, dict):
+        raise OSError(f"{path} answered {target} with status {status}")
+    return document
+
+
+def call_unix(path: Path, method: str, target: str, body: object = None, *, host: str) -> tuple[int, Any]:
+    """Status and JSON of an answer, None for an empty one. Raises `OSError` when there is none."""
     connection = http.client.HTTPConnection(host, timeout=ANSWER_SECONDS)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(ANSWER_SECONDS)
         sock.connect(str(path))
         connection.sock = sock
         try:
-            connection.request("GET", target)
+            connection.request(method, target, None if body is None else json.dumps(body))
             answer = connection.getresponse()
-            document = json.loads(answer.read())
+            data = answer.read()
+            return answer.status, json.loads(data) if data else None
         except (http.client.HTTPException, ValueError) as error:
             raise OSError(f"{path} answered no JSON: {error}") from error
-    if answer.status != 200 or not isinstance(document, dict):
-        raise OSError(f"{path} answered {target} with status {answer.status}")
-    return document

@@ -34,8 +34,12 @@ class Tailscaled:
         interface: str = "tailscale0",
         port: int = PORT,
         release: str | None = None,
+        in_memory: bool = False,
     ) -> None:
-        """``release`` is one of :data:`warren_lab.tools.STOCK`; None takes the toolbox's plain one."""
+        """``release`` is one of :data:`warren_lab.tools.STOCK`; None takes the toolbox's plain one.
+
+        With ``in_memory`` the daemon keeps no state, logs out when it ends, and is ephemeral by its own wish.
+        """
         self.name = name
         self.namespace = namespace
         self._run = run
@@ -50,7 +54,7 @@ class Tailscaled:
             environment["SSL_CERT_FILE"] = str(ca_file)
         self._command = [
             str(toolbox.path("tailscaled", release)),
-            f"--state={self.folder / 'state'}",
+            f"--state={'mem:' if in_memory else self.folder / 'state'}",
             f"--statedir={self.folder}",
             f"--socket={self.socket}",
             f"--tun={interface}",
@@ -83,7 +87,23 @@ class Tailscaled:
     def restart(self) -> None:
         """End the daemon at once and start it with the same state."""
         self.process.kill()
+        self.start()
+
+    def start(self) -> None:
+        """Start the daemon again with the same state."""
         self.process = self._start()
+
+    def spawn(self, *arguments: str) -> Process:
+        """A ``tailscale`` command that may take long; its log is what it prints."""
+        return self._run.start(
+            f"tailscale-{self.name}-{arguments[0]}",
+            [str(self._client), f"--socket={self.socket}", *arguments],
+            namespace=self.namespace,
+        )
+
+    def ok(self, *arguments: str, timeout_seconds: float = 30.0) -> str:
+        """What a ``tailscale`` command prints; fails if it does."""
+        return self._checked(arguments, timeout_seconds)
 
     def up_command(self, login_server: str, key_file: Path, *flags: str) -> list[str]:
         """The command that joins a mesh; the key stays in a file, out of sight of ``ps``."""
@@ -144,10 +164,10 @@ class Tailscaled:
         self._checked(["logout"])
 
     def call(
-        self, arguments: Sequence[str], timeout_seconds: float = 30.0
+        self, arguments: Sequence[str], timeout_seconds: float = 30.0, *, prefix: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``tailscale`` against this daemon."""
-        command = [str(self._client), f"--socket={self.socket}", *arguments]
+        """Run ``tailscale`` against this daemon, through another program (``env``) if ``prefix`` says so."""
+        command = [*prefix, str(self._client), f"--socket={self.socket}", *arguments]
         return self._run.call(command, namespace=self.namespace, timeout_seconds=timeout_seconds)
 
     def _checked(self, arguments: Sequence[str], timeout_seconds: float = 30.0) -> str:

@@ -17,7 +17,7 @@ import yaml
 
 from warren_lab.certificates import Authority
 from warren_lab.errors import ProcessError
-from warren_lab.hosts.sockets import accepts_tcp, ask_unix
+from warren_lab.hosts.sockets import accepts_tcp, ask_unix, call_unix
 from warren_lab.process import Process
 from warren_lab.run import Run
 from warren_lab.tools import Toolbox
@@ -70,18 +70,24 @@ class WarrenControl:
             "database": f"sqlite:///{self.folder}/control.db",
             "noise_key_file": str(self.folder / "noise.key"),
             "derp_key_file": str(self.folder / "derp.key"),
+            "admin_socket": str(self.folder / "admin.sock"),
             "admin_token_file": str(_private(self.folder / "token", secrets.token_hex(16))),
             "bootstrap_keys": [{"secret_file": str(self.join_key_file), "reusable": True}],
             "relay": {"enabled": relay, "host": str(address), "stun_listen": f"0.0.0.0:{STUN_PORT}"},
             "regions": [dict(region) for region in regions],
         }
+        self._document = document | dict(settings or {})
         self._config = self.folder / "control.yaml"
-        self._config.write_text(yaml.safe_dump(document | dict(settings or {})))
+        self._config.write_text(yaml.safe_dump(self._document))
         self.process = self._start()
 
     @property
     def join_key(self) -> str:
         return self.join_key_file.read_text()
+
+    def api(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Status and document of a call of the admin API, as an administrator on the host makes it."""
+        return call_unix(self.folder / "admin.sock", method, f"/api/v1{path}", body, host="localhost")
 
     def _start(self) -> Process:
         process = self._run.start(
@@ -94,10 +100,23 @@ class WarrenControl:
         )
         return process
 
-    def restart(self) -> None:
-        """End the server at once and start it with the same state."""
+    def restart(self, **settings: Any) -> None:
+        """End the server at once and start it with the same state; `settings` go over those it has."""
         self.process.kill()
+        self.start(**settings)
+
+    def start(self, **settings: Any) -> None:
+        """Start the server again."""
+        self._config.write_text(yaml.safe_dump(self._document | settings))
         self.process = self._start()
+
+    def command(self, *arguments: str) -> str:
+        """What a command of `warren-control` prints, given beside the server or without it."""
+        line = [sys.executable, "-m", "warren_control", *arguments, "--config", str(self._config)]
+        answer = self._run.call(line, namespace=self._namespace)
+        if answer.returncode != 0:
+            raise ProcessError(f"`warren-control {arguments[0]}` failed: {answer.stderr.strip()[-500:]}")
+        return answer.stdout
 
     def close(self) -> None:
         self.process.stop()

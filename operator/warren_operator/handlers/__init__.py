@@ -11,18 +11,20 @@ from typing import Any
 
 import kopf
 
-from warren_operator.handlers import derprelay, mesh, node
+from warren_operator.handlers import configmap, derprelay, mesh, node
 from warren_operator.keys import Key
+from warren_operator.references import ConfigMapReaders
 
 Poke = Callable[[Key], None]
 
 
-def registry(poke: Poke) -> kopf.OperatorRegistry:
+def registry(poke: Poke, config_maps: ConfigMapReaders) -> kopf.OperatorRegistry:
     """All handlers; `poke` is called for each thing that needs a look."""
     made = kopf.OperatorRegistry()
     kopf.on.login(registry=made)(login)
     for part in (mesh, node, derprelay):
         part.register(made, poke)
+    configmap.register(made, poke, config_maps)
     return made
 
 

@@ -10,6 +10,7 @@ from warren_operator.cluster import Cluster
 from warren_operator.config import OperatorConfig
 from warren_operator.control_clients import ControlClients
 from warren_operator.keys import Key
+from warren_operator.references import ConfigMapReaders
 from warren_operator.watcher import Watcher
 
 
@@ -21,5 +22,6 @@ class Context:
     watcher: Watcher
     clock: Callable[[], datetime]
     poke: Callable[[Key, float], None]
+    config_maps: ConfigMapReaders = field(default_factory=ConfigMapReaders)
     refused_regions: dict[tuple[str, str], str] = field(default_factory=dict)
     """Why a DerpRelay's region is in no relay map; found again after a restart."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Final
 
 from warren_operator import naming, status
@@ -15,11 +16,13 @@ from warren_operator.desired.control import control_objects, tls_secret_name
 from warren_operator.desired.secrets import mesh_secrets, secret_data
 from warren_operator.desired.surroundings import surrounded
 from warren_operator.errors import ControlApiError, InvalidResourceError, NotFoundError
+from warren_operator.hosts import taken_by
 from warren_operator.keys import MembersKey
 from warren_operator.kinds import Kind, Manifest
 from warren_operator.plan import Key, plan
 from warren_operator.reconcile.context import Context
 from warren_operator.reconcile.deletion import delete_mesh
+from warren_operator.reconcile.policy import look_at_policy
 from warren_operator.reconcile.reporting import report
 from warren_operator.resources.mesh import Managed, Mesh, parse_mesh
 from warren_operator.status import ControlAnswer, MeshFacts
@@ -44,6 +47,7 @@ async def look_at_mesh(context: Context, namespace: str, name: str) -> float | N
     manifest = await context.cluster.get(Kind.MESH, namespace, name)
     if manifest is None:
         await context.controls.forget(namespace, name)
+        context.config_maps.follow(namespace, name, None)
         return None
     if "deletionTimestamp" in manifest["metadata"]:
         return await delete_mesh(context, manifest)
@@ -81,19 +85,33 @@ async def _reconcile(context: Context, mesh: Mesh) -> float | None:
     images = context.config.images
     if managed is not None:
         desired += surrounded(control_objects(mesh, managed, images), context.config.surroundings)
-    desired += agent_objects(mesh, images, private_ca=private_ca)
+    other = await _hosts_taken_by(context, mesh)
+    if other is None:
+        desired += agent_objects(mesh, images, private_ca=private_ca)
     observed = await observe(context, mesh)
     actions = plan(desired, observed)
     if actions:
         problems += await apply(context.cluster, actions)
         observed = await observe(context, mesh)
     facts = await _facts(context, mesh, observed, problems)
+    answering = facts.answer is not None and facts.answer.error is None
+    policy = await look_at_policy(context, mesh, answering=answering)
+    facts = replace(facts, hosts_taken_by=other, policy=policy.condition)
     conditions = status.mesh_conditions(facts)
-    await report(context, Kind.MESH, mesh.manifest, conditions, _status_fields(mesh, facts))
+    fields = _status_fields(mesh, facts) | (policy.fields or {})
+    await report(context, Kind.MESH, mesh.manifest, conditions, fields)
     if managed is not None:
         context.poke(MembersKey(mesh.namespace, mesh.name), 0.0)
     ready = conditions[0].status.value == "True"
     return context.config.resync_seconds if ready else UNREADY_SECONDS
+
+
+async def _hosts_taken_by(context: Context, mesh: Mesh) -> str | None:
+    if not mesh.agents.enabled:
+        return None
+    spaces: tuple[str | None, ...] = context.config.namespaces or (None,)
+    lists = await asyncio.gather(*(context.cluster.list(Kind.MESH, space) for space in spaces))
+    return taken_by(mesh.manifest, [found for items in lists for found in items])
 
 
 async def _with_finalizer(context: Context, manifest: Manifest) -> None:

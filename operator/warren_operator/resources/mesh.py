@@ -93,6 +93,12 @@ class AgentsSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigMapRef:
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Mesh:
     name: str
     namespace: str
@@ -104,6 +110,8 @@ class Mesh:
     dns: DnsSpec
     control: Managed | External
     agents: AgentsSpec
+    policy: str | ConfigMapRef | None
+    """Its text, or where that is."""
     relay_selector: LabelSelector
     image_control: str | None
     image_relay: str | None
@@ -127,6 +135,7 @@ def parse_mesh(manifest: Manifest) -> Mesh:
         dns=_dns(spec.child("dns")),
         control=_control(spec.child("controlServer"), metadata["name"]),
         agents=_agents(spec.child("agents")),
+        policy=_policy(spec.child("policy")) if spec.has("policy") else None,
         relay_selector=read_selector(spec.child("relaySelector")),
         image_control=images.optional_text("control"),
         image_relay=images.optional_text("relay"),
@@ -143,6 +152,15 @@ def _dns(dns: Reader) -> DnsSpec:
         resolvers=dns.texts("resolvers"),
         search_domains=dns.texts("searchDomains"),
     )
+
+
+def _policy(policy: Reader) -> str | ConfigMapRef:
+    if policy.has("inline") == policy.has("configMapRef"):
+        policy.problems.append(f"{policy.path}: give exactly one of inline and configMapRef")
+    if policy.has("configMapRef"):
+        reference = policy.child("configMapRef")
+        return ConfigMapRef(reference.text("name"), reference.text("key", "policy.hujson"))
+    return policy.text("inline")
 
 
 def _control(control: Reader, mesh: str) -> Managed | External:

@@ -29,6 +29,7 @@ NODE = {
     "addresses": ["100.64.0.7"],
     "online": True,
     "tags": [],
+    "advertised_routes": ["10.9.0.0/16"],
     "approved_routes": [],
 }
 
@@ -133,6 +134,7 @@ def test_nodes_are_listed_as_a_table(server: Server, run: Run) -> None:
     assert result.exit_code == 0, result.output
     assert "NAME" in result.output
     assert "100.64.0.7" in result.output
+    assert "10.9.0.0/16 (offered)" in result.output
 
 
 def test_json_output_is_the_answer_itself(server: Server, run: Run) -> None:

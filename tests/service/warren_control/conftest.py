@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from support.control_client import ControlClient, Identity
 from warren_control import config
 from warren_control.app import ControlServer
 from warren_control.metrics import ControlMetrics
+from warren_control.store import utc_now
 from warren_runtime.tls import client_context
 
 TOKEN = "token-of-the-administrator"
@@ -36,6 +38,7 @@ class Running:
     server: ControlServer | None = None
     task: asyncio.Task[None] | None = None
     clients: list[ControlClient] = field(default_factory=list)
+    clock: Callable[[], datetime] = utc_now
     port: int = 0
     """Kept when the server starts again, as clients only know the old one."""
 
@@ -58,7 +61,8 @@ class Running:
         )
 
     async def start(self) -> None:
-        server = ControlServer(self.config(), metrics=ControlMetrics(CollectorRegistry()))
+        metrics = ControlMetrics(CollectorRegistry())
+        server = ControlServer(self.config(), metrics=metrics, clock=self.clock)
         await server.start()
         self.server = server
         self.port = server.port
@@ -86,9 +90,16 @@ class Running:
         await client.poll(**poll)
         return client
 
-    async def api(self, method: str, path: str, body: Any = None, token: str = TOKEN) -> tuple[int, Any]:
+    async def api(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        token: str = TOKEN,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, Any]:
         """A call of the admin API: status and document."""
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", **(headers or {})}
         url = f"https://127.0.0.1:{self.port}{path}"
         async with (
             aiohttp.ClientSession() as session,
@@ -129,8 +140,8 @@ async def start_server(tmp_path: Path, database: str) -> AsyncIterator[StartServ
     (tmp_path / "bootstrap").write_text(BOOTSTRAP)
     pair = self_signed(tmp_path, "control")
 
-    async def start(**settings: Any) -> Running:
-        server = Running(tmp_path, pair, database, settings)
+    async def start(clock: Callable[[], datetime] = utc_now, **settings: Any) -> Running:
+        server = Running(tmp_path, pair, database, settings, clock=clock)
         await server.start()
         running.append(server)
         return server

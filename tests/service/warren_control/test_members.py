@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
+import pytest
+
 from support.control_client import Identity
+from warren_control import hub
 from warren_wire.control.messages import Hostinfo, NetInfo
 from warren_wire.keys import DiscoPrivate, NodePrivate
 
@@ -217,3 +220,13 @@ async def test_a_burst_of_registrations_reaches_everyone(server: Running) -> Non
         await member.until(lambda: len(member.netmap.peers) == 20)  # noqa: B023 - awaited at once
     addresses = {node.addresses for node in watcher.netmap.peers.values()}
     assert len(addresses) == 20
+
+
+async def test_a_quiet_stream_is_kept_alive(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Stock clients give up a stream that is silent for 120 s.
+    assert hub.KEEP_ALIVE_SECONDS + hub.KEEP_ALIVE_JITTER_SECONDS < 120 / 2
+    monkeypatch.setattr(hub, "KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(hub, "KEEP_ALIVE_JITTER_SECONDS", 0.0)
+    web = await server.member("web")
+    await web.until(lambda: sum(bool(message.keep_alive) for message in web.messages) >= 3)
+    assert not web.poll_ended

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from support.kubeapi import KubeApi, Programs, kube_api
+from support.podplay import ControlPod
 from warren_lab import tools
 from warren_lab.errors import LabError
+from warren_operator.cluster import KubernetesCluster
+
+from .stage import Stage
 
 CRDS = Path(__file__).parents[3] / "crds"
 _numbers = itertools.count(1)
@@ -45,3 +49,18 @@ def namespace(kube: KubeApi) -> str:
     made = kube.kubectl("create", "namespace", name)
     assert made.returncode == 0, made.stderr
     return name
+
+
+@pytest.fixture
+async def stage(
+    kube: KubeApi, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Stage]:
+    monkeypatch.setenv("KUBECONFIG", str(kube.kubeconfig))
+    cluster = KubernetesCluster.connect(str(kube.kubeconfig))
+    made = Stage(cluster, namespace, ControlPod(cluster, namespace, tmp_path))
+    made.start()
+    yield made
+    await made.kill()
+    for client in made.clients:
+        await client.close()
+    await made.pod.stop()

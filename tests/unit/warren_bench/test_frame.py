@@ -27,6 +27,12 @@ def test_without_a_peer_there_is_no_ratio_and_no_verdict() -> None:
     assert (alone.ratio, alone.met) == (None, None)
 
 
+@pytest.mark.parametrize(("ours", "met"), [(59.0, True), (61.0, False)])
+def test_a_goal_with_a_unit_is_a_bound_on_our_figure(ours: float, met: bool) -> None:
+    assert frame.row("all joined", ours, "s", goal="<= 60 s").met is met
+    assert frame.row("all joined", ours, "s", peer=1.0, peer_name="headscale", goal="<= 60 s").met is met
+
+
 def test_sides_take_turns_and_the_median_is_kept() -> None:
     order: list[str] = []
     ours, peer = iter([1.0, 9.0, 2.0]), iter([5.0, 5.0, 5.0])

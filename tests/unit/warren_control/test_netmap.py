@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.control_records import NOW, disco_key, key, node, snapshot
 from warren_control import model
@@ -187,3 +191,34 @@ def test_keys_and_names_of_snapshots_are_found() -> None:
     known = snapshot(node(1), keys=(key("secret"),))
     assert known.key_by_hash(key("secret").secret_hash) == key("secret")
     assert model.without_key(known, key("secret").id).key_by_hash(key("secret").secret_hash) is None
+
+
+@given(st.data())
+def test_a_builder_that_followed_all_changes_says_what_a_new_one_says(data: st.DataObject) -> None:
+    built, known, now = builder(), snapshot(node(1)), NOW
+    route = parse_prefixes(["10.1.0.0/16"])
+    fields = st.fixed_dictionaries(
+        {},
+        optional={
+            "disabled": st.booleans(),
+            "online": st.booleans(),
+            "expiry": st.just(NOW + timedelta(hours=2)),
+            "owner": st.integers(1, 3),
+            "advertised_routes": st.just(route),
+            "approved_routes": st.just(route),
+        },
+    )
+    for _ in range(data.draw(st.integers(1, 5))):
+        put = [node(number, **data.draw(fields)) for number in data.draw(st.sets(st.integers(1, 6)))]
+        drop = [
+            known.nodes[number]
+            for number in data.draw(st.sets(st.integers(2, 6)))
+            if number in known.nodes and number not in {one.id for one in put}
+        ]
+        known, _ = model.with_nodes(known, put=tuple(put), drop=tuple(drop))
+        now += timedelta(hours=data.draw(st.integers(0, 2)))
+        views = OpenViews(known)
+        for viewer in known.nodes.values():
+            told = decode(MapResponse, built.full(views, viewer, now))
+            assert told == decode(MapResponse, builder().full(views, viewer, now))
+            assert [peer.id for peer in told.peers or ()] == [peer.id for peer in views.visible(viewer)]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warren_control import hosts, names, routes
-from warren_control.allocation import Pools, allocate, pinned
+from support.control_records import NOW, node, node_key, snapshot
+from warren_control import hosts, model, names, routes
+from warren_control.allocation import Pools, Used, allocate, pinned
 from warren_control.errors import InvalidError, PoolExhaustedError
 from warren_wire.control.messages import Hostinfo, NetInfo, Service
 from warren_wire.errors import DecodeError
@@ -17,33 +18,80 @@ from warren_wire.errors import DecodeError
 WIDE = Pools(IPv4Network("100.64.0.0/10"), IPv6Network("fd7a:115c:a1e0::/48"))
 
 
+def used_of(*texts: str) -> Used:
+    addresses = [ip_address(text) for text in texts]
+    return Used(
+        v4={int(one) for one in addresses if one.version == 4},
+        v6={int(one) for one in addresses if one.version == 6},
+    )
+
+
 def test_addresses_of_a_pair_have_the_same_offset_where_they_can() -> None:
-    used: set[IPv4Address | IPv6Address]
-    used = {IPv4Address("100.64.0.1"), IPv6Address("fd7a:115c:a1e0::1"), IPv6Address("fd7a:115c:a1e0::2")}
+    used = used_of("100.64.0.1", "fd7a:115c:a1e0::1", "fd7a:115c:a1e0::2")
     assert allocate(WIDE, used) == (IPv4Address("100.64.0.2"), IPv6Address("fd7a:115c:a1e0::3"))
 
 
 def test_reserved_addresses_are_passed_over() -> None:
     pools = Pools(IPv4Network("100.100.100.96/28"), IPv6Network("fd7a:115c:a1e0::50/124"))
-    used = {IPv4Address(f"100.100.100.{last}") for last in (97, 98, 99)}
-    used_v6 = {IPv6Address("fd7a:115c:a1e0::51"), IPv6Address("fd7a:115c:a1e0::52")}
-    v4, v6 = allocate(pools, used | used_v6)
+    used = used_of(
+        "100.100.100.97", "100.100.100.98", "100.100.100.99", "fd7a:115c:a1e0::51", "fd7a:115c:a1e0::52"
+    )
+    v4, v6 = allocate(pools, used)
     assert (str(v4), str(v6)) == ("100.100.100.101", "fd7a:115c:a1e0::55")
 
 
 def test_an_empty_pool_is_an_error() -> None:
     pools = Pools(IPv4Network("100.64.0.0/30"), WIDE.v6)
     with pytest.raises(PoolExhaustedError, match=r"100\.64\.0\.0/30"):
-        allocate(pools, {IPv4Address("100.64.0.1"), IPv4Address("100.64.0.2")})
+        allocate(pools, used_of("100.64.0.1", "100.64.0.2"))
+
+
+def test_the_last_free_address_is_found_wherever_the_search_begins() -> None:
+    pool = IPv4Network("100.64.0.0/29")
+    taken = {int(pool[place]) for place in range(8) if place != 3}
+    for start in range(8):
+        v4, _ = allocate(Pools(pool, None, pick=lambda _size, start=start: start), Used(v4=taken))  # type: ignore[misc]
+        assert v4 == pool[3]
+
+
+def test_the_address_of_a_deleted_node_rests_and_is_then_given_again() -> None:
+    known = snapshot(node(1), node(2))
+    after, _ = model.with_nodes(known, drop=(node(1, deleted_at=NOW),))
+    [first] = node(1).addresses[:1]
+    assert first in after.used_addresses(NOW)
+    assert first not in after.used_addresses(NOW + model.ADDRESS_REST)
+    assert allocate(WIDE, after.used_addresses(NOW))[0] == IPv4Address("100.64.0.3")
+    assert allocate(WIDE, after.used_addresses(NOW + model.ADDRESS_REST))[0] == first
+    later, _ = model.with_nodes(after, drop=(node(2, deleted_at=NOW + model.ADDRESS_REST),))
+    assert set(later.resting) == {int(address) for address in node(2).addresses}
+
+
+def test_a_node_that_changes_leaves_no_trace_in_any_index() -> None:
+    known = snapshot(node(1), node(2))
+    moved = node(1, name="other", node_key=node_key(9), v4=IPv4Address("100.64.0.9"), owner=7)
+    after, _ = model.with_nodes(known, put=(moved,))
+    back, _ = model.with_nodes(after, put=(node(1),))
+    for name in ("nodes", "by_node_key", "by_machine_key", "by_name", "by_v4", "by_v6"):
+        assert getattr(back, name) == getattr(known, name)
+        assert len(getattr(after, name)) == 2
+    assert after.node_by_key(node_key(1)) is None
+    assert after.node_by_key(node_key(9)) == moved
+
+
+def test_what_a_change_does_not_touch_is_not_copied() -> None:
+    known = snapshot(node(1, id=1000), node(2))
+    after, _ = model.with_nodes(known, put=(node(1, id=1000, endpoints=("192.0.2.1:1",)),))
+    for name in ("by_node_key", "by_machine_key", "by_name", "by_v4", "by_v6", "removed", "resting"):
+        assert getattr(after, name) is getattr(known, name)
 
 
 def test_pinned_addresses_are_checked() -> None:
-    assert pinned(["100.64.0.9"], WIDE, set()) == (IPv4Address("100.64.0.9"), None)
+    assert pinned(["100.64.0.9"], WIDE, Used()) == (IPv4Address("100.64.0.9"), None)
     for bad in ("10.0.0.1", "100.100.100.100", "fd7a:115c:a1e0::53", "web", "100.64.0.0"):
         with pytest.raises(InvalidError):
-            pinned([bad], WIDE, set())
+            pinned([bad], WIDE, Used())
     with pytest.raises(InvalidError, match="another node"):
-        pinned(["100.64.0.9"], WIDE, {IPv4Address("100.64.0.9")})
+        pinned(["100.64.0.9"], WIDE, used_of("100.64.0.9"))
 
 
 @pytest.mark.parametrize(

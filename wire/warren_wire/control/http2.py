@@ -4,6 +4,7 @@ Knows nothing of Noise. Frame headers are checked before the library buffers a f
 takes in a whole frame of up to 16 MiB before it looks at its length.
 """
 
+import struct
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,9 @@ MAX_HEADER_LIST_BYTES: Final = 64 * 1024
 _METHODS_WITH_BODY: Final = ("POST", "PUT", "PATCH")
 _PREFACE_BYTES: Final = 24
 _FRAME_HEADER_BYTES: Final = 9
+# Length (24 bits), type, flags, stream (RFC 9113 4.1).
+_FRAME_HEADER: Final = struct.Struct(">HBBBL")
+_DATA: Final = 0
 _DEFAULT_WINDOW_BYTES: Final = 65535
 
 
@@ -116,6 +120,7 @@ class Http2Channel:
         self._streams: dict[int, _Outbound] = {}
         self._highest_stream_id = 0
         self._waiting: dict[int, _Outbound] = {}
+        self._out = bytearray()
         self._closed = False
         self._start()
 
@@ -268,8 +273,14 @@ class Http2Channel:
         return outbound.size if outbound is not None else 0
 
     def data_to_send(self) -> bytes:
+        if not self._waiting:
+            return self._h2.data_to_send()
+        # The head of a response goes before its body.
+        self._out += self._h2.data_to_send()
         self._pump()
-        return self._h2.data_to_send()
+        data = bytes(self._out)
+        self._out.clear()
+        return data
 
     def _pump(self) -> None:
         """Sends one frame of each waiting stream in turn, until the windows are used up."""
@@ -289,7 +300,11 @@ class Http2Channel:
                 return False
             data = outbound.take(limit)
             end = outbound.ended and not outbound.size
-            self._h2.send_data(stream_id, data, end_stream=end)
+            if end:
+                self._h2.send_data(stream_id, data, end_stream=True)
+                self._out += self._h2.data_to_send()
+            else:
+                self._put_data(stream_id, data)
         except h2.exceptions.H2Error:
             # The stream is gone although nothing was said about it, as after a GOAWAY.
             self._forget(stream_id)
@@ -299,6 +314,14 @@ class Http2Channel:
         elif not outbound.size:
             del self._waiting[stream_id]
         return True
+
+    def _put_data(self, stream_id: int, data: bytes) -> None:
+        """A DATA frame that ends nothing; in the library it takes as long as sealing and writing it."""
+        stream = self._h2.streams[stream_id]
+        self._h2.outbound_flow_control_window -= len(data)
+        stream.outbound_flow_control_window -= len(data)
+        self._out += _FRAME_HEADER.pack(len(data) >> 8, len(data) & 0xFF, _DATA, 0, stream_id)
+        self._out += data
 
     def _open(self, stream_id: int) -> _Outbound:
         self._highest_stream_id = max(self._highest_stream_id, stream_id)

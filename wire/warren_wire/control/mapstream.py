@@ -14,13 +14,26 @@ MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _HEADER_BYTES: Final = 4
 # More than a frame may hold; above it a header alone could make the decoder allocate for nothing.
 _MAX_WINDOW_BYTES: Final = 32 * 1024 * 1024
-_COMPRESSION_LEVEL: Final = 3
+# Maps are keys and addresses, in which a longer search finds nothing: level 3 takes twice as long, and what
+# comes out is larger.
+_COMPRESSION_LEVEL: Final = 1
+
+
+class FrameEncoder:
+    """Makes frames with one compressor, whose making costs most for a small frame. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._compressor = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL)
+
+    def encode(self, json: bytes, *, compress: bool) -> bytes:
+        """One frame. The same JSON gives the same bytes, so a keep-alive can be encoded once and reused."""
+        payload = self._compressor.compress(json) if compress else json
+        return len(payload).to_bytes(_HEADER_BYTES, "little") + payload
 
 
 def encode_frame(json: bytes, *, compress: bool) -> bytes:
-    """One frame. The same JSON gives the same bytes, so a keep-alive can be encoded once and reused."""
-    payload = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL).compress(json) if compress else json
-    return len(payload).to_bytes(_HEADER_BYTES, "little") + payload
+    """One frame, from any thread."""
+    return FrameEncoder().encode(json, compress=compress)
 
 
 class FrameDecoder:

@@ -1,0 +1,241 @@
+"""`/api/v1/policy`: what may talk to what, its history, and questions about it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Final
+
+import msgspec
+from aiohttp import web
+
+from warren_control.api import audit, lists
+from warren_control.api.access import Need, operation
+from warren_control.api.problems import ACTOR, body_of, json_response, problem
+from warren_control.errors import InvalidError, NotFoundError, PolicyRefusedError, StaleVersionError
+from warren_control.policies.examination import Examination
+from warren_control.policies.keeper import PolicyKeeper
+from warren_control.policies.versions import MAX_VERSIONS, PolicyVersion
+from warren_control.policy.problems import Problem
+
+PAGE: Final = ("limit", "offset")
+
+
+class NewPolicy(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of PUT."""
+
+    text: str
+    comment: str = ""
+    author: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """On whose behalf, if not the token's own."""
+
+
+class PolicyText(msgspec.Struct, forbid_unknown_fields=True):
+    """A policy to look at."""
+
+    text: str
+
+
+class Flow(msgspec.Struct, forbid_unknown_fields=True):
+    """From where to which port."""
+
+    source: str
+    destination: str
+    port: int
+    protocol: str = "tcp"
+
+
+class WhoCan(msgspec.Struct, forbid_unknown_fields=True):
+    """One of source and destination: the other one is asked for."""
+
+    port: int
+    source: str = ""
+    destination: str = ""
+    protocol: str = "tcp"
+
+
+class PolicyApi:
+    """Shows, changes, checks and explains the policy."""
+
+    def __init__(self, keeper: PolicyKeeper) -> None:
+        self._keeper = keeper
+
+    def routes(self) -> list[web.RouteDef]:
+        base = "/api/v1/policy"
+        return [
+            web.get(base, self.get),
+            web.put(base, self.put),
+            web.delete(base, self.delete),
+            web.post(f"{base}/check", self.check),
+            web.post(f"{base}/diff", self.diff),
+            web.post(f"{base}/explain", self.explain),
+            web.post(f"{base}/who-can", self.who_can),
+            web.get(f"{base}/history", self.history),
+            web.get(f"{base}/history/{{version}}", self.former),
+        ]
+
+    @operation(Need.READ)
+    async def get(self, request: web.Request) -> web.Response:
+        """Show the policy in force; version 0 is none, under which everything may talk to everything."""
+        return self._answer()
+
+    @operation(Need.WRITE, body=NewPolicy)
+    async def put(self, request: web.Request) -> web.Response:
+        """Put a policy in force; with `If-Match` only in place of that version."""
+        wish = await body_of(request, NewPolicy)
+        before = self._keeper.current
+        try:
+            author = wish.author or _author()
+            await self._keeper.put(wish.text, author, wish.comment, _expected(request))
+        except PolicyRefusedError as error:
+            return problem(422, str(error), **examined(error.found))
+        except StaleVersionError as error:
+            return problem(412, str(error), version=error.current)
+        self._audit(request, before)
+        return self._answer()
+
+    @operation(Need.WRITE)
+    async def delete(self, request: web.Request) -> web.Response:
+        """Have no policy: everything may talk to everything."""
+        before = self._keeper.current
+        try:
+            await self._keeper.remove(_author(), _expected(request))
+        except StaleVersionError as error:
+            return problem(412, str(error), version=error.current)
+        self._audit(request, before)
+        return self._answer()
+
+    @operation(Need.READ, body=PolicyText)
+    async def check(self, request: web.Request) -> web.Response:
+        """Say whether a policy would be accepted; changes nothing."""
+        found = await self._keeper.examine((await body_of(request, PolicyText)).text)
+        return json_response({"ok": found.accepted, **examined(found)})
+
+    @operation(Need.READ, body=PolicyText)
+    async def diff(self, request: web.Request) -> web.Response:
+        """Say which connections a policy would open and close."""
+        text = (await body_of(request, PolicyText)).text
+        try:
+            return json_response(await self._keeper.difference(text))
+        except PolicyRefusedError as error:
+            return problem(422, str(error), **examined(error.found))
+
+    @operation(Need.READ, body=Flow)
+    async def explain(self, request: web.Request) -> web.Response:
+        """Say whether a source reaches a port, and by which rules."""
+        flow = await body_of(request, Flow)
+        return json_response(
+            await self._keeper.ask(
+                lambda about: about.explain(flow.source, flow.destination, flow.port, flow.protocol)
+            )
+        )
+
+    @operation(Need.READ, body=WhoCan)
+    async def who_can(self, request: web.Request) -> web.Response:
+        """List the nodes that reach a port of a destination, or that a source reaches at a port."""
+        wish = await body_of(request, WhoCan)
+        if bool(wish.source) == bool(wish.destination):
+            raise InvalidError("one of source and destination is needed, and only one")
+        if wish.destination:
+            to = wish.destination
+            sources = await self._keeper.ask(lambda about: about.sources_of(to, wish.port, wish.protocol))
+            return json_response({"sources": sources})
+        destinations = await self._keeper.ask(
+            lambda about: about.destinations_of(wish.source, wish.port, wish.protocol)
+        )
+        return json_response({"destinations": destinations})
+
+    @operation(Need.READ, query=PAGE)
+    async def history(self, request: web.Request) -> web.Response:
+        """List accepted policies, the newest first."""
+        lists.known(request, PAGE)
+        limit = lists.number(request, "limit", MAX_VERSIONS, low=1, high=lists.MAX_LIMIT)
+        offset = lists.number(request, "offset", 0, low=0, high=2**53)
+        found = await self._keeper.history(limit, offset)
+        return json_response({"items": [_listed(version) for version in found]})
+
+    @operation(Need.READ)
+    async def former(self, request: web.Request) -> web.Response:
+        """Show an accepted policy with its text."""
+        text = request.match_info["version"]
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 17 else 0
+        found = await self._keeper.former(number)
+        if found is None:
+            raise NotFoundError(f"there is no version {text[:32]} any more")
+        return json_response({**_listed(found), "text": found.text})
+
+    def _answer(self) -> web.Response:
+        current = self._keeper.current
+        document = {
+            "version": current.version,
+            "text": current.text,
+            "source": current.source.value,
+            "author": current.author,
+            "created": current.created,
+            "comment": current.comment,
+            "warnings": [shown(one) for one in self._keeper.warnings],
+            "alarm": self._keeper.alarm,
+            "managed_by": self._keeper.managed_by,
+        }
+        response = json_response(document)
+        response.headers["ETag"] = f'"{current.version}"'
+        return response
+
+    def _audit(self, request: web.Request, before: PolicyVersion) -> None:
+        audit.changed(request, "policy", _logged(before), _logged(self._keeper.current))
+
+
+def _author() -> str:
+    actor = ACTOR.get()
+    return "" if actor is None else actor.name
+
+
+def _expected(request: web.Request) -> int | None:
+    """The version that `If-Match` names."""
+    header = request.headers.get("If-Match", "*").strip()
+    if header == "*":
+        return None
+    text = header.removeprefix("W/").strip('"')
+    if not (text.isascii() and text.isdigit() and len(text) < 17):
+        raise InvalidError('If-Match must be a version such as "7", or *')
+    return int(text)
+
+
+def shown(found: Problem) -> dict[str, Any]:
+    """A problem as the API gives it."""
+    nearest = f'did you mean "{found.nearest}"?' if found.nearest is not None else ""
+    expected = f"expected {found.expected}" if found.expected else ""
+    return {
+        "line": found.line,
+        "column": found.column,
+        "path": found.where,
+        "message": found.text,
+        "hint": "; ".join(part for part in (expected, nearest) if part),
+    }
+
+
+def examined(found: Examination) -> dict[str, Any]:
+    return {
+        "problems": [shown(one) for one in found.problems],
+        "warnings": [shown(one) for one in found.warnings],
+        "tests": [
+            {"line": test.line, "path": test.path, "passed": test.passed, "message": test.message}
+            for test in found.tests
+        ],
+    }
+
+
+def _listed(version: PolicyVersion) -> dict[str, Any]:
+    return {
+        "version": version.version,
+        "created": version.created,
+        "author": version.author,
+        "source": version.source.value,
+        "comment": version.comment,
+        "accepted": True,
+    }
+
+
+def _logged(version: PolicyVersion) -> dict[str, Any]:
+    """The text itself may be megabytes; its hash is what the operator shows too."""
+    digest = hashlib.sha256(version.text.encode()).hexdigest() if version.text else ""
+    return {"version": version.version, "source": version.source.value, "sha256": digest}
