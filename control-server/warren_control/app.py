@@ -46,6 +46,7 @@ from warren_control.pending import PendingLogins
 from warren_control.policies.file import PolicyFile
 from warren_control.policies.keeper import PolicyKeeper
 from warren_control.presence import Presence
+from warren_control.relay_guard import RelayGuard
 from warren_control.relaymap import RelayMap
 from warren_control.ssh_checks import SshChecks
 from warren_control.store import Store, Writer, utc_now
@@ -178,7 +179,7 @@ class ControlServer:
         app.add_routes(BootstrapDns(lambda: self._own_names(store, relays)).routes())
         if config.admin_socket is not None:
             self._stack.push_async_callback(await serve_local(config.admin_socket, admin, access))
-        relay = self._relay(app, upgrades, store)
+        relay = self._relay(app, upgrades, store, presence)
         stun = await self._start_stun()
         await self._listen(app, upgrades, certificate, relay, stun)
         if relay is not None:
@@ -319,7 +320,11 @@ class ControlServer:
         return [*found, *OpenApi(found).routes()]
 
     def _relay(
-        self, app: web.Application, upgrades: dict[tuple[str, str], UpgradeHandler], store: Store
+        self,
+        app: web.Application,
+        upgrades: dict[tuple[str, str], UpgradeHandler],
+        store: Store,
+        presence: Presence,
     ) -> DerpService | None:
         if self._config.relay is None:
             return None
@@ -327,7 +332,9 @@ class ControlServer:
         async def admit(key: NodePublic, _source: str) -> bool:
             return may_use_relays(store, key, self._clock())
 
-        service = DerpService(relay_key(self._config.derp_key_file), admit)
+        service = DerpService(relay_key(self._config.derp_key_file), admit, limit=self._config.relay.limit)
+        guard = RelayGuard(service, store, self._clock)
+        store.on_nodes, presence.on_expired = guard.changed, guard.expired
         service.routes(app)
         upgrades.update(service.upgrades())
         return service

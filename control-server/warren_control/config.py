@@ -18,7 +18,9 @@ from warren_control.errors import InvalidError
 from warren_control.relaymap import check_region
 from warren_control.routes import Prefix
 from warren_runtime.acme.settings import AcmeSettings, read_acme
+from warren_runtime.derp_connection import RateLimit
 from warren_runtime.proxies import Proxies, read_proxies
+from warren_runtime.relay_settings import read_limit
 from warren_runtime.settings import Listen, Problems, Section, from_environment, load_yaml, overlay
 from warren_wire.addresses import CGNAT_V4, ULA_V6, AddrPort
 from warren_wire.control.messages import DERPNode, DERPRegion, DNSConfig, DNSRecord, Resolver, decode
@@ -63,6 +65,8 @@ class EmbeddedRelay:
     stun_port: int
     stun_listen: Listen | None
     cert_name: str
+    limit: RateLimit | None = None
+    """What one client may send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +370,7 @@ def _relay(section: Section, server_url: str) -> EmbeddedRelay | None:
         stun_port=section.integer("stun_port", 3478, low=-1, high=65535),
         stun_listen=section.listen("stun_listen", "0.0.0.0:3478"),
         cert_name=section.text("cert_name", ""),
+        limit=read_limit(section),
     )
     section.finish()
     return relay if enabled else None

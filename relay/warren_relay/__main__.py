@@ -67,7 +67,7 @@ def main() -> None:
 @click.option(
     "--admission-when-unreachable",
     metavar="remembered|refuse|allow",
-    help="Who gets in while the control server is down [remembered: members of the last hour].",
+    help="Who gets in while the control server is down [remembered: members of the last day].",
 )
 @click.option("--mesh-key-file", metavar="FILE", help="Key that all relays of the region share.")
 @click.option("--mesh-peers", metavar="HOST[:PORT],...", help="The relays of the region; itself is skipped.")

@@ -14,9 +14,9 @@ from warren_runtime.acme import settings as acme
 from warren_runtime.acme.settings import AcmeSettings, read_acme
 from warren_runtime.derp_connection import RateLimit
 from warren_runtime.proxies import Proxies, read_proxies
+from warren_runtime.relay_settings import read_limit
 from warren_runtime.settings import Listen, Problems, Section, from_environment, load_yaml, overlay
 
-MINIMUM_BURST_BYTES: Final = 32 + 64 * 1024
 ENVIRONMENT_PREFIX: Final = "WARREN_RELAY"
 FIELDS: Final = (
     "listen",
@@ -59,7 +59,7 @@ class AdmissionMode(enum.Enum):
 
 
 class WhenUnreachable(enum.Enum):
-    """Who gets in while the control server cannot be asked: members of the last hour, nobody, everyone."""
+    """Who gets in while the control server cannot be asked: members of the last day, nobody, everyone."""
 
     REMEMBERED = "remembered"
     REFUSE = "refuse"
@@ -145,7 +145,7 @@ def parse(data: Mapping[str, Any]) -> Config:
         health_listen=_optional_listen(root, "health_listen", "0.0.0.0:9090"),
         admission=_admission(root.section("admission")),
         mesh=_mesh(root),
-        limit=_limit(root),
+        limit=read_limit(root),
         workers=_workers(root),
         drain_seconds=float(root.integer("drain_seconds", 2, low=0, high=300)),
         proxies=read_proxies(root),
@@ -204,20 +204,6 @@ def _host_port(section: Section, name: str, text: str) -> tuple[str, int]:
         section.problem(name, f"must be HOST or HOST:PORT, got {text!r}")
         return (host, 443)
     return (host, int(port))
-
-
-def _limit(root: Section) -> RateLimit | None:
-    if not root.has("limit"):
-        root.raw("limit")
-        return None
-    section = root.section("limit")
-    rate = section.integer("bytes_per_second", 0, low=10_000, high=1 << 40)
-    # Less than one packet of the largest size would hold a client for ever.
-    burst = section.integer(
-        "burst_bytes", max(rate, MINIMUM_BURST_BYTES), low=MINIMUM_BURST_BYTES, high=1 << 40
-    )
-    section.finish()
-    return RateLimit(rate, burst) if rate else None
 
 
 def _workers(root: Section) -> int:

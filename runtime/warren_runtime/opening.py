@@ -99,9 +99,9 @@ async def begin(
         )
     except ssl.SSLError as error:
         raise OpeningError(tls_fault(error)) from None
-    except OSError:
-        # The event loop tells the end of the handshake's time as an aborted connection.
-        is_late = loop.time() - began >= seconds
+    except OSError as error:
+        # The event loop tells the end of the time as an aborted connection, a hang-up as a reset one.
+        is_late = isinstance(error, ConnectionAbortedError)
         raise OpeningError(TlsFault.TIMEOUT if is_late else TlsFault.CLOSED) from None
 
 

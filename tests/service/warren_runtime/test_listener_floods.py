@@ -111,7 +111,7 @@ async def test_thousands_of_unfinished_handshakes_are_bounded_and_disturb_nobody
         )
         writer.write(REQUEST)
         await reader.readuntil(b"still here")
-        async with half_open(listener, 2200, "127.0.0.2") as one, half_open(listener, 1000, "127.0.0.3"):
+        async with half_open(listener, 2200, "127.0.1.2") as one, half_open(listener, 1000, "127.0.1.3"):
             # One address has its share, all together theirs.
             assert listener.faults[HeadFault.TOO_MANY_OF_SOURCE] == 200
             assert listener.faults[HeadFault.TOO_MANY_CONNECTIONS] == 500
