@@ -21,7 +21,7 @@ from typing import Any, Final
 import pytest
 
 from support.lab import eventually, require_namespaces
-from support.requirements import require_nftables, require_tun
+from support.requirements import require_nftables, require_program, require_tun
 from warren_lab import tools
 from warren_lab.errors import ProcessError
 from warren_lab.hosts.sockets import accepts_tcp
@@ -48,6 +48,11 @@ class Mesh:
         return accepts_tcp(
             self.overlay.network.namespace(source), self.overlay.nodes[destination].address, port, patience
         )
+
+    def pings(self, source: str, destination: str) -> bool:
+        command = [require_program("busybox"), "ping", "-c1", "-W1", self.overlay.nodes[destination].address]
+        answer = self.overlay.run.call(command, namespace=self.overlay.network.namespace(source))
+        return answer.returncode == 0
 
     def put(self, policy: dict[str, Any]) -> tuple[int, Any]:
         return self.control.api("PUT", "/policy", {"text": json.dumps(policy)})
@@ -131,6 +136,30 @@ def test_a_change_opens_and_closes_a_flow_within_two_seconds(
         sys.stdout.write(f"\n{server}: opened after {opened * 1000:.0f} ms, closed {closed * 1000:.0f} ms\n")
     assert opened < WITHIN_SECONDS
     assert closed < WITHIN_SECONDS
+
+
+def test_one_port_alone_lets_icmp_through_and_nothing_back(mesh: Mesh) -> None:
+    mesh.in_force(grants(("members@", "tag:server", "tcp:80")))
+    assert eventually(lambda: mesh.reaches("laptop", "web", 80) and not mesh.reaches("laptop", "web", 81))
+    with mesh.overlay.network.inside("laptop", functools.partial(listening, 80)):
+        assert not mesh.reaches("web", "laptop", 80)
+    laptop, web = mesh.stock("laptop"), mesh.stock("web")
+    assert laptop.daemon.peer(web.address)["DNSName"] == "web.mesh.internal."
+    assert web.daemon.peer(laptop.address)["DNSName"] == "laptop.mesh.internal."
+    # Clients let in ICMP from whoever may reach anything of theirs.
+    assert mesh.pings("laptop", "web")
+    assert not mesh.pings("web", "laptop")
+
+
+def test_an_attribute_shows_at_the_node_it_is_for_alone(mesh: Mesh) -> None:
+    attributes = [{"target": ["tag:server"], "attr": ["custom:attribute"]}]
+    mesh.in_force(grants(("*", "*", "*"), nodeAttrs=attributes, randomizeClientPort=True))
+
+    def held(name: str) -> set[str]:
+        return set(mesh.stock(name).daemon.status()["Self"].get("CapMap") or {})
+
+    assert eventually(lambda: {"custom:attribute", "randomize-client-port"} <= held("web"))
+    assert "custom:attribute" not in held("laptop")
 
 
 def test_a_change_that_breaks_a_test_in_the_policy_is_refused_and_traffic_goes_on(mesh: Mesh) -> None:
