@@ -117,13 +117,6 @@ class Network:
         plan = self.topology.router(router)
         links.add_routes(self.namespace(INTERNET), [Route(plan.wan, IPv4Network(address))])
 
-    def readdress(self, host: str, address: IPv4Address) -> None:
-        """Give a host behind a router another address of its LAN in place of the one it has."""
-        router = next(router for router in self.topology.routers if host in router.hosts)
-        links.replace_address(
-            self.namespace(host), "eth0", IPv4Interface(f"{address}/{router.lan.prefixlen}"), router.gateway
-        )
-
     def load_rules(self, host: str, rules: str) -> None:
         """Load nftables rules on a host or a router."""
         _nft(self.namespace(host), rules)
