@@ -27,6 +27,7 @@ from warren_agent.paths.actions import (
     SendRelayed,
     SetEndpoint,
 )
+from warren_agent.paths.families import IPV4
 from warren_agent.paths.machine import PathMachine
 from warren_agent.paths.traffic import Counts, between
 from warren_agent.paths.values import PathKind, PathPeer
@@ -171,7 +172,7 @@ class SimNet:
         self.introduce()
 
     def _machine(self, node: NodePrivate, disco: DiscoPrivate) -> PathMachine:
-        return PathMachine(node=node.public, disco=disco, randomness=self._rng.randbytes, ipv4_only=True)
+        return PathMachine(node=node.public, disco=disco, randomness=self._rng.randbytes, families=IPV4)
 
     def readdress(self, host: Host, address: IPv4Address) -> None:
         """A host gets another address in its LAN, and with it another public port."""

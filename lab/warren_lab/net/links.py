@@ -78,20 +78,6 @@ def add_routes(namespace: str, routes: Iterable[Route]) -> None:
     _netlink(namespace, lambda netlink: _add(netlink, routes))
 
 
-def replace_address(
-    namespace: str, name: str, old: IPv4Interface, new: IPv4Interface, gateway: IPv4Address
-) -> None:
-    """Give an interface another IPv4 address; the kernel drops the routes that stood on the old one."""
-
-    def change(netlink: Any) -> None:
-        index = _index(netlink, name)
-        netlink.addr("del", index=index, address=str(old.ip), prefixlen=old.network.prefixlen)
-        netlink.addr("add", index=index, address=str(new.ip), prefixlen=new.network.prefixlen)
-        _add(netlink, [Route(gateway)])
-
-    _netlink(namespace, change)
-
-
 def _add(netlink: Any, routes: Iterable[Route]) -> None:
     for route in routes:
         family = 2 if route.gateway.version == 4 else 10

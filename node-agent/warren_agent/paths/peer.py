@@ -49,7 +49,7 @@ class PeerPath:
         self.latency_seconds: float | None = None
         self._context = context
         self.disco = PeerDisco(key, peer.disco, context)
-        self._candidates = Candidates(context.ipv4_only)
+        self._candidates = Candidates(context.families)
         self._candidates.set_map(peer.endpoints, now)
         self._trust = Trust()
         self._search = Search(now)
@@ -114,6 +114,12 @@ class PeerPath:
                 self._correct(now)
             case Verdict.LEAVE:
                 pass
+
+    def families_changed(self, now: float) -> None:
+        """Other address families are usable now; a path of another one lapses for want of pongs."""
+        self._candidates.set_families(self._context.families)
+        self._candidates.set_map(self.peer.endpoints, now)
+        self._search.hurry(now)
 
     def network_changed(self, lost: Collection[IPAddress], now: float) -> None:
         """Our own addresses changed: the path in use must prove itself at once. If one of its family is

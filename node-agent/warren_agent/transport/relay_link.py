@@ -48,6 +48,8 @@ class RelayLink(asyncio.Protocol):
         self.ready: asyncio.Future[str] = loop.create_future()
         self.closed: asyncio.Future[str] = loop.create_future()
         self.heard_at = time.monotonic()
+        self.asked_at: float | None = None
+        """When a sign of life was asked for last."""
 
     @property
     def opened(self) -> bool:
@@ -111,6 +113,7 @@ class RelayLink(asyncio.Protocol):
     def probe(self) -> None:
         """Ask for a sign of life; `heard_at` shows whether it came."""
         if self._transport is not None and self._client.is_ready:
+            self.asked_at = time.monotonic()
             self._client.send_ping(os.urandom(8))
             self._flush()
 

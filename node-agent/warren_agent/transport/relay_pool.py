@@ -28,6 +28,16 @@ QUEUED_PACKETS: Final = 64
 the next one would come 5 s later."""
 
 PROBE_SECONDS: Final = 3.0
+
+QUIET_SECONDS: Final = 10.0
+"""A region that is being sent to and says nothing this long is asked for a sign of life."""
+
+IDLE_QUIET_SECONDS: Final = 75.0
+"""The same without traffic: a relay says something each minute by itself."""
+
+SIGN_SECONDS: Final = 5.0
+"""How long the sign of life may take; a relay that hangs keeps its TCP connection up."""
+
 MAX_RECONNECT_SECONDS: Final = 5.0
 
 OnEvents = Callable[[int, Sequence[ClientEvent]], None]
@@ -135,11 +145,24 @@ class RegionClient:
             self.send(peer, packets)
         loop = asyncio.get_running_loop()
         while self._wanted(loop.time()):
-            done, _ = await asyncio.wait([link.closed], timeout=IDLE_SECONDS / 4)
+            done, _ = await asyncio.wait([link.closed], timeout=self._pool.sign_seconds)
             if done:
                 self._pool.counters.relay_disconnects += 1
                 logger.info("relay disconnected", extra={"relay": region, "reason": link.closed.result()})
                 return
+            self._look_for_life(link)
+
+    def _look_for_life(self, link: RelayLink) -> None:
+        """Ask a relay that went quiet, and leave it if it does not answer."""
+        now = time.monotonic()
+        if link.asked_at is not None and link.heard_at < link.asked_at:
+            if now - link.asked_at >= self._pool.sign_seconds:
+                self._pool.counters.relay_silent += 1
+                link.abort("the relay does not answer")
+            return
+        in_use = self.used_at > 0 and asyncio.get_running_loop().time() - self.used_at < IDLE_SECONDS
+        if now - link.heard_at >= (self._pool.quiet_seconds if in_use else IDLE_QUIET_SECONDS):
+            link.probe()
 
 
 class RelayPool:
@@ -155,7 +178,11 @@ class RelayPool:
         counters: TransportCounters,
         on_events: OnEvents,
         on_state: OnState,
+        quiet_seconds: float = QUIET_SECONDS,
+        sign_seconds: float = SIGN_SECONDS,
     ) -> None:
+        self.quiet_seconds = quiet_seconds
+        self.sign_seconds = sign_seconds
         self.node = node
         self.tls = tls
         self.mark = mark
