@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -20,13 +21,24 @@ logger = logging.getLogger(__name__)
 _HEALTHY_SECONDS: Final = 60.0
 """A task that ran this long before it failed starts again with the shortest delay."""
 
+_OPEN_FILES: Final = 65536
+
 FailureHook = Callable[[str], None]
 
 
 def run_service(main: Callable[[], Awaitable[None]]) -> None:
     """Run `main` on uvloop. SIGTERM and SIGINT cancel it; after its clean-up this returns normally."""
+    _raise_file_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run_until_signal(main))
+
+
+def _raise_file_limit() -> None:
+    # Distributions start services with 1024 open files, fewer than the clients that one process serves.
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(_OPEN_FILES, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 async def run_until_signal(main: Callable[[], Awaitable[None]]) -> None:
