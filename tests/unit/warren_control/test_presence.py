@@ -6,27 +6,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from support.control_records import NOW, node, snapshot
+from support.memory_records import MemoryRecords
 from warren_control.changes import Change, Patch, patched, whole_and_self
-from warren_control.db.repository import Write
 from warren_control.hub import Hub
-from warren_control.model import REMOVED_KEPT, AuthKey, Node
+from warren_control.model import REMOVED_KEPT, Node
 from warren_control.presence import EPHEMERAL_INACTIVITY, OFFLINE_GRACE, SWEEP_EVERY, Presence
 from warren_control.routes import parse_prefixes
 from warren_control.store import Store
 from warren_wire.control.messages import Hostinfo
-
-
-class MemoryRecords:
-    """Keeps what was written; for the store it is a database."""
-
-    def __init__(self) -> None:
-        self.writes: list[Write] = []
-
-    async def write(self, write: Write) -> None:
-        self.writes.append(write)
-
-    async def find_key(self, secret_hash: str) -> AuthKey | None:
-        return None
 
 
 class World:
