@@ -23,6 +23,7 @@ from warren_agent.data_plane import companion_command
 from warren_agent.errors import AgentError, ControlError, SetupError, StateError
 from warren_agent.kernel.wireguard_netlink import kernel_has_wireguard
 from warren_agent.local_api import RequestError, ask, is_served
+from warren_agent.paths.values import PingKind
 from warren_agent.requirements import require_capabilities
 from warren_runtime import logs
 from warren_runtime.settings import SettingsError
@@ -114,12 +115,18 @@ def main() -> None:
 @click.option("--data-plane", help="auto, kernel or userspace.")
 @click.option("--advertise-route", "advertise_routes", multiple=True, help="A range to offer; repeatable.")
 @click.option("--accept-routes/--no-accept-routes", default=None, help="Use the ranges others offer.")
+@click.option(
+    "--port-mapping",
+    multiple=True,
+    help="nat-pmp, pcp or upnp: how to ask a home router for an open port; repeatable; default: all; or off.",
+)
 @click.option("--socket", type=click.Path(), help="Where to answer `status` and the like.")
 @click.option("--health-listen", help="ADDRESS:PORT of /health, /ready and /metrics, or 'off'.")
 @click.option("--log-level", default="info", show_default=True, envvar="WARREN_AGENT_LOG_LEVEL")
 def up(config_file: Path | None, log_level: str, **flags: Any) -> None:
     """Join and stay until stopped. Stopping by a signal leaves traffic flowing."""
-    flags["advertise_routes"] = list(flags["advertise_routes"]) or None
+    for name in ("advertise_routes", "port_mapping"):
+        flags[name] = list(flags[name]) or None
     config = _settings(config_file, flags)
     try:
         logs.setup(log_level)
@@ -184,12 +191,22 @@ def status(config_file: Path | None, socket: Path | None, output: str) -> None:
 @SOCKET
 @OUTPUT
 @click.option("--count", "-c", type=click.IntRange(1, 1000), default=1, show_default=True)
-def ping(peer: str, count: int, config_file: Path | None, socket: Path | None, output: str) -> None:
-    """Ask a peer's agent for an answer and show by which path it came. Exit code 1 without one."""
+@click.option(
+    "--kind",
+    type=click.Choice([kind.value for kind in PingKind]),
+    default=PingKind.DISCO.value,
+    show_default=True,
+    help="disco: the peer's node program, by every path; tsmp: the same through the tunnel;"
+    " icmp: the peer's kernel, through the tunnel and its firewall.",
+)
+def ping(
+    peer: str, count: int, kind: str, config_file: Path | None, socket: Path | None, output: str
+) -> None:
+    """Ask a peer for an answer and show by which path it came. Exit code 1 without one."""
     path = _socket(config_file, socket)
     answered = False
     for _ in range(count):
-        answer = _asked(lambda: ask(path, "POST", "ping", {"peer": peer}))
+        answer = _asked(lambda: ask(path, "POST", "ping", {"peer": peer, "kind": kind}))
         answered = answered or bool(answer["answered"])
         _show(answer, output, tables.ping)
     sys.exit(0 if answered else FAILED)

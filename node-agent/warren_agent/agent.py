@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+from msgspec.structs import replace
 from prometheus_client import REGISTRY
 
 from warren_agent import metrics, netmap_cache
@@ -23,18 +24,20 @@ from warren_agent.kernel.network import HostNetwork
 from warren_agent.keystore import Keys, save, with_accepted_node_key
 from warren_agent.local_api import LocalApi, RequestError
 from warren_agent.member import Member, member_of, self_of
-from warren_agent.paths.values import LocalState, PathPeer
+from warren_agent.paths.values import LocalState, PathPeer, PingKind
 from warren_agent.reconciler import Reconciler
 from warren_agent.requirements import host_warnings
-from warren_agent.status import Snapshot, document, find_member, region_code
+from warren_agent.status import Snapshot, document, find_member, region_code, region_name
 from warren_agent.transport.engine import PathEngine
 from warren_runtime.health import serve_health
 from warren_runtime.tasks import supervise
+from warren_wire.control.messages import PingResponse
 from warren_wire.control.netmap import Netmap
 from warren_wire.keys import NodePublic
 
 logger = logging.getLogger(__name__)
 
+CONTROL_PING_SECONDS: Final = 10.0
 CACHE_SECONDS: Final = 2.0
 """The map is written at most this often."""
 
@@ -67,8 +70,10 @@ class Agent:
             ssl_context=ssl_context,
             on_local_change=self._on_local_change,
             interface=config.interface,
+            port_mapping=config.port_mapping,
+            home_may_move=lambda: self._client.status.connected,
             # The userspace program mixes up addresses when peers of both families are in use.
-            ipv4_only=plane.kind is DataPlane.USERSPACE,
+            one_family=plane.kind is DataPlane.USERSPACE,
         )
         self._reconciler = Reconciler(
             config=config,
@@ -90,6 +95,7 @@ class Agent:
             ssl_context=ssl_context,
             on_netmap=self._on_netmap,
             on_registered=self._on_registered,
+            ping=self._ping_for_control,
         )
         self._own: Member | None = None
         self._members: tuple[Member, ...] = ()
@@ -137,6 +143,7 @@ class Agent:
                 ]
                 try:
                     await self._ended
+                    await self._engine.release()
                 finally:
                     for task in tasks:
                         task.cancel()
@@ -188,6 +195,7 @@ class Agent:
         if netmap.self_node is None:
             return
         self._own = self_of(netmap.self_node)
+        self._engine.set_known_home(self._own.home_relay)
         self._members = tuple(member_of(node) for node in netmap.peers.values())
         if netmap.derp_map is not None:
             self._engine.set_relay_map(netmap.derp_map)
@@ -256,24 +264,50 @@ class Agent:
             )
         )
 
-    async def ping(self, peer: str) -> Mapping[str, Any]:
+    async def ping(self, peer: str, kind: PingKind) -> Mapping[str, Any]:
         member = find_member(self._members, peer)
         if member is None:
             raise RequestError(f"no member is called {peer} or has that address; see 'warren-agent status'")
         try:
-            result = await self._engine.ping(member.key)
+            result = await self._engine.ping(member.key, kind)
         except KeyError as error:
             raise RequestError(f"{member.name} cannot be reached now: it has no way to be found") from error
         derp_map = self._netmap.derp_map if self._netmap is not None else None
         latency = result.latency_seconds
         return {
             "name": member.name,
+            "kind": kind.value,
             "answered": latency is not None,
             "path": result.path.value,
             "endpoint": None if result.endpoint is None else str(result.endpoint),
             "relay": region_code(derp_map, result.relay) if result.relay else None,
             "latency_ms": None if latency is None else round(latency * 1000, 3),
         }
+
+    async def _ping_for_control(self, kind: str, address: str) -> PingResponse:
+        """The kinds are the protocol's words; the answer says why where there is none."""
+        member = find_member(self._members, address)
+        name = member.name if member is not None else ""
+        answer = PingResponse(type=kind, ip=address, node_ip=address, node_name=name)
+        if kind.lower() not in {known.value for known in PingKind}:
+            return replace(answer, err=f"this node does not send {kind[:20]} pings")
+        if member is None:
+            return replace(answer, err="no peer has that address")
+        try:
+            async with asyncio.timeout(CONTROL_PING_SECONDS):
+                found = await self._engine.ping(member.key, PingKind(kind.lower()), CONTROL_PING_SECONDS)
+        except (KeyError, TimeoutError):
+            return replace(answer, err="the peer cannot be reached now")
+        if found.latency_seconds is None:
+            return replace(answer, err="no answer")
+        derp_map = self._netmap.derp_map if self._netmap is not None else None
+        return replace(
+            answer,
+            latency_seconds=found.latency_seconds,
+            endpoint="" if found.endpoint is None else str(found.endpoint),
+            derp_region_id=found.relay or 0,
+            derp_region_code=region_code(derp_map, found.relay) if found.relay else "",
+        )
 
     async def netcheck(self) -> Mapping[str, Any]:
         try:
@@ -286,6 +320,7 @@ class Agent:
             "ipv4": None if report.ipv4 is None else str(report.ipv4),
             "ipv6": None if report.ipv6 is None else str(report.ipv6),
             "mapping_varies": report.mapping_varies,
+            "port_mapping": self._engine.port_mapping(),
             "home_relay": {"region_id": report.home, "code": region_code(derp_map, report.home)}
             if report.home
             else None,
@@ -293,7 +328,10 @@ class Agent:
                 {
                     "region_id": region,
                     "code": region_code(derp_map, region),
+                    "name": region_name(derp_map, region),
                     "latency_ms": round(latency * 1000, 3),
+                    "latency_v4_ms": _milliseconds(report.region_latency_v4.get(region)),
+                    "latency_v6_ms": _milliseconds(report.region_latency_v6.get(region)),
                 }
                 for region, latency in sorted(report.region_latency_seconds.items(), key=lambda item: item[1])
             ],
@@ -303,6 +341,10 @@ class Agent:
         """A person takes this node down: `run` ends."""
         if not self._ended.done():
             self._ended.set_result(None)
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
 
 
 def _path_peers(members: tuple[Member, ...], own: NodePublic) -> dict[NodePublic, PathPeer]:

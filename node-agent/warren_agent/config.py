@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from warren_agent.host import Network
+from warren_agent.paths.portmap import ALL_PROTOCOLS, MappingProtocol
 from warren_runtime.settings import Listen, Problems, Section, from_environment, load_yaml, overlay
 from warren_wire.addresses import parse_prefix
 from warren_wire.errors import DecodeError
@@ -64,6 +65,8 @@ class Config:
     health_listen: Listen | None = field(default_factory=lambda: Listen("127.0.0.1", 9473))
     """None: no health port."""
     tags: tuple[str, ...] = ()
+    port_mapping: frozenset[MappingProtocol] = ALL_PROTOCOLS
+    """How a home router may be asked for an open port; empty: not at all."""
 
 
 _DEFAULTS: Final = Config(server_url="")
@@ -71,7 +74,7 @@ _PRIVATE: Final = tuple(
     ip_network(text)
     for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "fc00::/7", "::1/128")
 )
-_LISTS: Final = frozenset({"advertise_routes", "keep_source.local", "tags"})
+_LISTS: Final = frozenset({"advertise_routes", "keep_source.local", "port_mapping", "tags"})
 FIELDS: Final = (
     "server_url",
     "auth_key_file",
@@ -93,6 +96,7 @@ FIELDS: Final = (
     "socket",
     "health_listen",
     "tags",
+    "port_mapping",
 )
 
 
@@ -198,11 +202,26 @@ def parse(values: Mapping[str, Any], hostname: str, *, joining: bool = True) -> 
         socket=section.path("socket") or _DEFAULTS.socket,
         health_listen=_health_listen(section),
         tags=_tags(section),
+        port_mapping=_port_mapping(section),
     )
     for part in (section, userspace, keep_source):
         part.finish()
     problems.raise_if_any()
     return config
+
+
+def _port_mapping(section: Section) -> frozenset[MappingProtocol]:
+    """A list of protocols, or `off`."""
+    # YAML reads a bare `off` as false.
+    if section.raw("port_mapping") in ("off", False, ["off"]):
+        return frozenset()
+    known = {protocol.value: protocol for protocol in MappingProtocol}
+    names = section.texts("port_mapping") if section.raw("port_mapping") is not None else list(known)
+    for name in names:
+        if name not in known:
+            section.problem("port_mapping", f"must be 'off' or a list of {', '.join(known)}")
+            return ALL_PROTOCOLS
+    return frozenset(known[name] for name in names)
 
 
 def _health_listen(section: Section) -> Listen | None:

@@ -167,7 +167,8 @@ def desired(
             config.keep_source_local,
             remote,
             allowances,
-            (*own.addresses, *config.advertise_routes),
+            own.addresses,
+            config.advertise_routes,
         ),
     )
     return Desired(host, tuple(refusals))

@@ -26,23 +26,41 @@ HOOK_CHAIN: Final = "inbound"
 CHAIN: Final = "from-mesh"
 PRIORITY: Final = -150
 """After connection tracking at -200 and before destination NAT at -100."""
+TSMP: Final = 99
 _FIELD: Final = {4: "ip", 6: "ip6"}
 _ALL_PORTS: Final = (Ports(0, LAST_PORT),)
 
 Json = dict[str, Any]
 
 
-def inbound_expressions(allowances: Iterable[Allowance], local: Iterable[Span]) -> list[list[Json]]:
-    """The rules of `CHAIN`, in order; `local` are this node's addresses and the ranges it serves."""
+def inbound_expressions(
+    allowances: Iterable[Allowance], local: Iterable[Span], own: Iterable[Span] = ()
+) -> list[list[Json]]:
+    """The rules of `CHAIN`, in order; `local` are this node's addresses and the ranges it serves, `own` its
+    addresses alone."""
     ours = merged(local)
     established = _match({"ct": {"key": "state"}}, ["established", "related"], "in")
-    found: list[list[Json]] = [[established, {"accept": None}]]
+    found: list[list[Json]] = [[established, {"accept": None}], *_signals(own)]
     for allowance in allowances:
         for version in (4, 6):
             for expressions in _of_family(allowance, ours, version):
                 if expressions not in found:
                     found.append(expressions)
     return [*found, [{"drop": None}]]
+
+
+def _signals(own: Iterable[Span]) -> Iterable[list[Json]]:
+    """Signals between node programs are no traffic of anybody's: they pass without a rule, as with stock
+    peers, but to this node alone."""
+    spans = merged(own)
+    for version in (4, 6):
+        ours = [span for span in spans if span.version == version]
+        if ours:
+            yield [
+                _match(_payload(_FIELD[version], "daddr"), _any_of(map(_addresses, ours))),
+                _protocol(TSMP),
+                {"accept": None},
+            ]
 
 
 def _of_family(allowance: Allowance, local: Sequence[Span], version: int) -> Iterable[list[Json]]:

@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp import web
 
 from warren_agent.errors import AgentError, SetupError
+from warren_agent.paths.values import PingKind
 
 SOCKET_MODE: Final = 0o660
 _ANSWER_SECONDS: Final = 30.0
@@ -29,7 +30,7 @@ class Answers(Protocol):
 
     async def status(self) -> Mapping[str, Any]: ...
 
-    async def ping(self, peer: str) -> Mapping[str, Any]: ...
+    async def ping(self, peer: str, kind: PingKind) -> Mapping[str, Any]: ...
 
     async def netcheck(self) -> Mapping[str, Any]: ...
 
@@ -61,7 +62,11 @@ def _app(answers: Answers) -> web.Application:
         peer = question.get("peer")
         if not isinstance(peer, str):
             raise RequestError("peer: a name or an address is expected")
-        return await answers.ping(peer)
+        try:
+            kind = PingKind(question.get("kind", PingKind.DISCO.value))
+        except ValueError:
+            raise RequestError(f"kind: {', '.join(kind.value for kind in PingKind)} is expected") from None
+        return await answers.ping(peer, kind)
 
     async def netcheck(_: Mapping[str, Any]) -> Mapping[str, Any]:
         return await answers.netcheck()

@@ -139,9 +139,11 @@ def _untracked_rules(listen_port: int) -> list[Json]:
     ]
 
 
-def _inbound_rules(interface: str, allowances: Iterable[Allowance], local: Iterable[Span]) -> list[Json]:
+def _inbound_rules(
+    interface: str, allowances: Iterable[Allowance], local: Iterable[Span], own: Iterable[Span]
+) -> list[Json]:
     hook = _rule(HOOK_CHAIN, _meta("iifname", interface), {"goto": {"target": INBOUND}})
-    return [hook, *(_rule(INBOUND, *each) for each in inbound_expressions(allowances, local))]
+    return [hook, *(_rule(INBOUND, *each) for each in inbound_expressions(allowances, local, own))]
 
 
 def ruleset(
@@ -150,9 +152,10 @@ def ruleset(
     keep_source_of: Iterable[Network],
     remote: Iterable[Network],
     allowances: Iterable[Allowance] = (),
-    local: Iterable[Network] = (),
+    own: Iterable[Network] = (),
+    served: Iterable[Network] = (),
 ) -> Ruleset:
-    """`allowances` may reach `local`, own addresses and ranges that this node serves; the rest is dropped."""
+    """`allowances` may reach own addresses and the ranges that this node serves; the rest is dropped."""
     objects: list[Mapping[str, Any]] = [
         {"table": {"family": FAMILY, "name": TABLE}},
         _chain(KEEP_SOURCE, "nat", "postrouting", BEFORE_MASQUERADE),
@@ -166,5 +169,5 @@ def ruleset(
     objects += _keep_source_rules(interface, keep_source_of, remote)
     objects += _clamp_rules(interface)
     objects += _untracked_rules(listen_port)
-    objects += _inbound_rules(interface, allowances, map(Span.of, local))
+    objects += _inbound_rules(interface, allowances, map(Span.of, (*own, *served)), map(Span.of, own))
     return Ruleset(tuple(objects))

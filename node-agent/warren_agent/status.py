@@ -47,6 +47,11 @@ def region_code(derp_map: DERPMap | None, region_id: int) -> str:
     return region.region_code if region is not None and region.region_code else str(region_id)
 
 
+def region_name(derp_map: DERPMap | None, region_id: int) -> str:
+    region = (derp_map.regions or {}).get(region_id) if derp_map is not None else None
+    return region.region_name if region is not None else ""
+
+
 def _relay(derp_map: DERPMap | None, region_id: int | None) -> str | None:
     return region_code(derp_map, region_id) if region_id else None
 

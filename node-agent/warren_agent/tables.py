@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -75,17 +75,44 @@ def ping(answer: Mapping[str, Any]) -> None:
         click.echo(f"{answer['name']}: no answer")
 
 
+_NAT: Final = {
+    None: "unknown: it takes two STUN addresses to tell",
+    True: "hard: the public port differs by destination",
+    False: "easy: the public port is the same for all destinations",
+}
+
+
 def netcheck(answer: Mapping[str, Any]) -> None:
-    varies = answer["mapping_varies"]
-    click.echo(f"UDP       {'yes' if answer['udp'] else 'no'}")
-    click.echo(f"IPv4      {answer['ipv4'] or '-'}")
-    click.echo(f"IPv6      {answer['ipv6'] or '-'}")
-    click.echo(f"NAT       {'unknown' if varies is None else 'hard' if varies else 'easy'}")
-    home = answer["home_relay"]
-    click.echo(f"Relay     {home['code'] if home else '-'}")
+    mapping, home = answer["port_mapping"], answer["home_relay"]
+    click.echo(f"UDP            {'yes' if answer['udp'] else 'no: every peer is reached over a relay'}")
+    click.echo(f"IPv4           {answer['ipv4'] or 'no'}")
+    click.echo(f"IPv6           {answer['ipv6'] or 'no'}")
+    click.echo(f"NAT            {_NAT[answer['mapping_varies']]}")
+    click.echo(f"Port mapping   {_mapping(mapping)}")
+    click.echo(f"Nearest relay  {home['code'] if home else '-'}")
     if answer["relays"]:
         click.echo()
         _print(
-            ["RELAY", "LATENCY"],
-            [[relay["code"], _latency(relay["latency_ms"])] for relay in answer["relays"]],
+            ["RELAY", "NAME", "LATENCY", "IPV4", "IPV6"],
+            [
+                [
+                    relay["code"],
+                    relay["name"],
+                    _latency(relay["latency_ms"]),
+                    _latency(relay["latency_v4_ms"]),
+                    _latency(relay["latency_v6_ms"]),
+                ]
+                for relay in answer["relays"]
+            ],
         )
+
+
+def _mapping(mapping: Mapping[str, Any]) -> str:
+    if mapping["external"]:
+        return f"{mapping['external']} by {mapping['by']}"
+    if not mapping["enabled"]:
+        return "switched off"
+    if mapping["router"] is None:
+        return "no home router"
+    seen = ", ".join(mapping["seen"])
+    return f"refused by {mapping['router']} ({seen})" if seen else f"{mapping['router']} offers none"

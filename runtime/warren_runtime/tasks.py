@@ -21,24 +21,21 @@ logger = logging.getLogger(__name__)
 _HEALTHY_SECONDS: Final = 60.0
 """A task that ran this long before it failed starts again with the shortest delay."""
 
-_OPEN_FILES: Final = 65536
-
 FailureHook = Callable[[str], None]
 
 
 def run_service(main: Callable[[], Awaitable[None]]) -> None:
     """Run `main` on uvloop. SIGTERM and SIGINT cancel it; after its clean-up this returns normally."""
-    _raise_file_limit()
+    _allow_many_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run_until_signal(main))
 
 
-def _raise_file_limit() -> None:
-    # Distributions start services with 1024 open files, fewer than the clients that one process serves.
-    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(_OPEN_FILES, most)
-    if now != resource.RLIM_INFINITY and now < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+def _allow_many_files() -> None:
+    """The usual 1,024 open files are for programs that use select(); ours have a socket for each client."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def run_until_signal(main: Callable[[], Awaitable[None]]) -> None:

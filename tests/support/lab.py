@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import threading
@@ -131,7 +132,8 @@ def accepting_tcp(network: Network, host: str, port: int) -> Iterator[None]:
             thread.join()
 
     def echo(connection: socket.socket, source: tuple[str, int]) -> None:
-        with connection:
+        # A client that has heard enough resets the connection.
+        with connection, contextlib.suppress(ConnectionError):
             connection.sendall(f"{source[0].removeprefix('::ffff:')}\n".encode())
             while data := connection.recv(2048):
                 connection.sendall(data)

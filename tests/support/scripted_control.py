@@ -8,6 +8,7 @@ import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 from aiohttp import web
 
@@ -65,6 +66,7 @@ class ScriptedControl:
     updates: list[MapRequest] = field(default_factory=list)
     polls: asyncio.Queue[Poll] = field(default_factory=asyncio.Queue)
     signs_of_life: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    ping_results: asyncio.Queue[tuple[str, bytes]] = field(default_factory=asyncio.Queue)
     port: int = 0
     _key: MachinePrivate = field(default_factory=lambda: MachinePrivate.from_seed(os.urandom(32)))
     _listener: Listener | None = None
@@ -81,9 +83,14 @@ class ScriptedControl:
             self.signs_of_life.put_nowait(f"{request.method} {request.path_qs}")
             return web.Response()
 
+        async def pong(request: web.Request) -> web.Response:
+            self.ping_results.put_nowait((request.path_qs, await request.read()))
+            return web.Response(status=204)
+
         app = web.Application()
         app.router.add_get("/key", key)
         app.router.add_route("HEAD", "/alive", alive)
+        app.router.add_post("/pong", pong)
         upgrades = {("/ts2021", "tailscale-control-protocol"): self._serve}
         self._listener = Listener(app, upgrades, ssl_context=ssl_context)
         await self._listener.start("127.0.0.1", self.port)
@@ -107,6 +114,10 @@ class ScriptedControl:
 
     def answer(self, connection: _Connection, stream_id: int, path: str, body: bytes) -> None:
         session = connection.session
+        if path.startswith("/pong"):
+            self.ping_results.put_nowait((path, body))
+            session.send_response(stream_id, 204)
+            return
         if path == "/machine/register":
             request = decode(RegisterRequest, body)
             self.registrations.append(request)
@@ -134,9 +145,9 @@ class _Connection(asyncio.Protocol):
         self._requests: dict[int, tuple[str, bytearray]] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(upgrade_response())
+        # uvloop's transports are no subclass of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(upgrade_response())
         self.flush()
 
     def data_received(self, data: bytes) -> None:

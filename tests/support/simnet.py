@@ -27,6 +27,7 @@ from warren_agent.paths.actions import (
     SendRelayed,
     SetEndpoint,
 )
+from warren_agent.paths.families import IPV4
 from warren_agent.paths.machine import PathMachine
 from warren_agent.paths.traffic import Counts, between
 from warren_agent.paths.values import PathKind, PathPeer
@@ -73,6 +74,11 @@ class Router:
 
     def incoming(self, port: int, source: AddrPort, now: float) -> bool:
         return self.udp and self._open.get((port, source), 0.0) > now
+
+    def move(self, inside: AddrPort) -> None:
+        """The host inside has another address; the old one's mapping is of no use to it."""
+        self._inside = inside
+        self.reboot()
 
     def reboot(self) -> None:
         """Forget every mapping; new ones get other ports."""
@@ -166,7 +172,15 @@ class SimNet:
         self.introduce()
 
     def _machine(self, node: NodePrivate, disco: DiscoPrivate) -> PathMachine:
-        return PathMachine(node=node.public, disco=disco, randomness=self._rng.randbytes, ipv4_only=True)
+        return PathMachine(node=node.public, disco=disco, randomness=self._rng.randbytes, families=IPV4)
+
+    def readdress(self, host: Host, address: IPv4Address) -> None:
+        """A host gets another address in its LAN, and with it another public port."""
+        old, host.address = host.address, AddrPort(address, PORT)
+        if host.router is not None:
+            host.router.move(host.address)
+        host.machine.network_changed([old.ip], self.now)
+        self._pump(host)
 
     def introduce(self, *, endpoints: bool = True) -> None:
         """Everybody hears of everybody, as from a network map."""

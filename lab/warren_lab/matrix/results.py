@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from warren_lab.matrix.cells import YARDSTICK, Cell
-
-
-class Seen(enum.IntEnum):
-    """How the two nodes reach each other; more is better."""
-
-    NOTHING = 0
-    RELAYED = 1
-    DIRECT = 2
-
-    @property
-    def word(self) -> str:
-        return self.name.lower()
+from warren_lab.scenario.observe import Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +15,14 @@ class Result:
     """Seconds count from the first packet that was sent."""
 
     cell: Cell
-    seen: Seen
+    seen: Reach
     answer_seconds: float | None
     direct_seconds: float | None
     note: str = ""
 
     @property
-    def expected(self) -> Seen:
-        return Seen.DIRECT if self.cell.expects_direct else Seen.RELAYED
+    def expected(self) -> Reach:
+        return Reach.DIRECT if self.cell.expects_direct else Reach.RELAYED
 
 
 SLOWER_SECONDS: Final = 2.0

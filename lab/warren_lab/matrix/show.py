@@ -9,7 +9,8 @@ from rich.table import Table
 
 from warren_lab.matrix.cells import Cell, Pair
 from warren_lab.matrix.kinds import KINDS, Kind
-from warren_lab.matrix.results import Report, Result, Seen
+from warren_lab.matrix.results import Report, Result
+from warren_lab.scenario.observe import Reach
 
 FILE_WIDTH = 160
 
@@ -80,9 +81,9 @@ def _text(result: Result | None) -> str:
         return ""
     mark = "!" if result.seen < result.expected else ""
     match result.seen:
-        case Seen.DIRECT:
+        case Reach.DIRECT:
             return f"D {result.direct_seconds:.1f}{mark}"
-        case Seen.RELAYED:
+        case Reach.RELAYED:
             return f"R{mark}"
-        case Seen.NOTHING:
+        case Reach.NOTHING:
             return f"-{mark}"

@@ -1,6 +1,7 @@
 """One mesh on a small internet: a control server of ours, a second relay, and nodes that all know each other.
 
-    the hosts of a topology -- internet -- control (relay, STUN), relay (derper: another region, STUN)
+    the hosts of a topology -- internet -- control (relay, STUN)
+                                            -- relay, spare (derper: regions of their own, STUN)
 
 Two STUN servers with addresses of their own, or no node could tell what kind of NAT it is behind.
 """
@@ -24,13 +25,16 @@ from warren_lab.scenario.probe import echo
 from warren_lab.tools import Toolbox
 
 CONTROL: Final = PublicHost("control", IPv4Address("203.0.113.2"))
-RELAY: Final = PublicHost("relay", IPv4Address("203.0.113.3"))
-RELAY_REGION: Final = 901
+RELAYS: Final = {
+    901: PublicHost("relay", IPv4Address("203.0.113.3")),
+    902: PublicHost("spare", IPv4Address("203.0.113.4")),
+}
+"""Hosts with a `derper` by their region."""
 SIDE_BY_SIDE: Final = 4
 """Nodes that start at the same time: more would only wait for each other's processor."""
 
 
-def derper_region(region: int, address: IPv4Address) -> dict[str, Any]:
+def derper_region(region: int, address: IPv4Address, code: str = "derper") -> dict[str, Any]:
     """A region of one `derper`, as clients know it."""
     node = {
         "Name": f"{region}a",
@@ -41,17 +45,23 @@ def derper_region(region: int, address: IPv4Address) -> dict[str, Any]:
         "STUNPort": 3478,
         "DERPPort": 443,
     }
-    return {"RegionID": region, "RegionCode": "derper", "RegionName": "derper", "Nodes": [node]}
+    return {"RegionID": region, "RegionCode": code, "RegionName": code, "Nodes": [node]}
 
 
 class Overlay:
     """A context manager: the network and the servers run when it is entered, nothing is left when it ends."""
 
-    def __init__(self, plan: Topology, toolbox: Toolbox) -> None:
-        """`plan` gets the two servers' hosts in addition."""
-        self._plan = replace(plan, public_hosts=(*plan.public_hosts, CONTROL, RELAY))
+    def __init__(
+        self, plan: Topology, toolbox: Toolbox, *, relays: int = 1, control_relay: bool = True
+    ) -> None:
+        """`plan` gets the servers' hosts in addition: the control server's, which is a relay as well unless
+        told otherwise, and those of `relays` others."""
+        self._regions = dict(list(RELAYS.items())[:relays])
+        self._plan = replace(plan, public_hosts=(*plan.public_hosts, CONTROL, *self._regions.values()))
+        self._control_relay = control_relay
         self.toolbox = toolbox
         self.nodes: dict[str, Node] = {}
+        self.relays: dict[str, Derper] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -72,25 +82,29 @@ class Overlay:
         self.network = self._stack.enter_context(Network(self._plan, self.run.prefix))
         self._stack.callback(self._abandon)
         self.authority = Authority.create(self.run.path / "ca")
-        self.relay = self.start_relay()
+        for host in self._regions.values():
+            self.start_relay(host.name)
         self.control = WarrenControl(
             self.run,
             "control",
             namespace=self.network.namespace(CONTROL.name),
             address=CONTROL.address,
             authority=self.authority,
-            regions=(derper_region(RELAY_REGION, RELAY.address),),
+            relay=self._control_relay,
+            regions=[
+                derper_region(region, host.address, host.name) for region, host in self._regions.items()
+            ],
         )
 
-    def start_relay(self) -> Derper:
-        """The second region's only relay."""
-        return Derper(
+    def start_relay(self, host: str) -> None:
+        """Start the `derper` of a region; its region's code is the host's name."""
+        self.relays[host] = Derper(
             self.run,
             self.toolbox,
-            "relay",
-            namespace=self.network.namespace(RELAY.name),
+            host,
+            namespace=self.network.namespace(host),
             authority=self.authority,
-            host_name=str(RELAY.address),
+            host_name=str(self.network.address(host)),
         )
 
     def join(self, hosts: Mapping[str, Side], say: Callable[[str], None] = lambda _text: None) -> None:

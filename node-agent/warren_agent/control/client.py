@@ -6,13 +6,15 @@ Register, poll, tell what changed, come back after a break. Must not know what t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import platform
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 from msgspec import structs
 
@@ -40,7 +42,14 @@ from warren_runtime.backoff import Backoff
 from warren_wire import __version__
 from warren_wire.control.map_reader import read_map_response
 from warren_wire.control.mapstream import FrameDecoder
-from warren_wire.control.messages import Hostinfo, PingRequest, RegisterResponse, decode, encode
+from warren_wire.control.messages import (
+    Hostinfo,
+    PingRequest,
+    PingResponse,
+    RegisterResponse,
+    decode,
+    encode,
+)
 from warren_wire.control.netmap import EMPTY, Netmap, apply
 from warren_wire.errors import WireError
 
@@ -49,6 +58,7 @@ logger = logging.getLogger(__name__)
 WATCHDOG_SECONDS: Final = 120.0
 """A server says something at least once a minute; silence this long means that the connection is dead."""
 MAX_BACKOFF_SECONDS: Final = 30.0
+MAX_PING_KINDS: Final = 8
 _MAX_KEY_FILE_BYTES: Final = 4096
 _MAX_ERROR_BYTES: Final = 4096
 
@@ -79,9 +89,12 @@ class ControlClient:
         ssl_context: ssl.SSLContext,
         on_netmap: Callable[[Netmap], None],
         on_registered: Callable[[], None],
+        ping: Callable[[str, str], Awaitable[PingResponse]],
         watchdog_seconds: float = WATCHDOG_SECONDS,
     ) -> None:
-        """`known`: this node key was registered before, so the join key is not presented again."""
+        """`known`: this node key was registered before, so the join key is not presented again. `ping` gets
+        the kind and the address of a ping that the server asks for."""
+        self._ping = ping
         self._watchdog_seconds = watchdog_seconds
         self._config = config
         self._keys = keys
@@ -227,19 +240,21 @@ class ControlClient:
                     async for chunk in chunks:
                         for frame in decoder.feed(chunk):
                             watchdog.reschedule(loop.time() + self._watchdog_seconds)
-                            netmap = self._receive(frame, netmap, group)
+                            netmap = self._receive(frame, netmap, group, connection)
         except TimeoutError as error:
             raise ControlError(
                 f"nothing heard from the control server for {self._watchdog_seconds:.0f} s"
             ) from error
         raise ControlError("the control server ended the map stream")
 
-    def _receive(self, frame: bytes, netmap: Netmap, group: asyncio.TaskGroup) -> Netmap:
+    def _receive(
+        self, frame: bytes, netmap: Netmap, group: asyncio.TaskGroup, connection: ControlConnection
+    ) -> Netmap:
         read = read_map_response(frame)
         ping = read.response.ping_request
         if ping is not None and ping.url != self._last_ping_url:
             self._last_ping_url = ping.url
-            group.create_task(self._answer(ping), name="sign of life")
+            group.create_task(self._answer(ping, connection), name="ping request")
         if read.response.keep_alive:
             metrics.MAP_RESPONSES.labels("keep_alive").inc()
             return netmap
@@ -260,10 +275,25 @@ class ControlClient:
             raise UnknownNodeError("this node's key has expired")
         return netmap
 
-    async def _answer(self, ping: PingRequest) -> None:
-        """Only the sign of life is answered; the other kinds ask for what this agent does not offer."""
-        if not ping.types and not ping.url_is_noise:
-            await self._web.sign_of_life(ping.url)
+    async def _answer(self, ping: PingRequest, connection: ControlConnection) -> None:
+        """A sign of life, or one answer for each kind of ping; requests into the node are not offered."""
+        kinds = [kind for kind in ping.types.split(",") if kind][:MAX_PING_KINDS]
+        if "c2n" in kinds:
+            return
+        if not kinds:
+            await self._post(ping, None, connection)
+        for kind in kinds:
+            await self._post(ping, encode(await self._ping(kind, ping.ip)), connection)
+
+    async def _post(self, ping: PingRequest, body: bytes | None, connection: ControlConnection) -> None:
+        if not ping.url_is_noise:
+            await self._web.answer(ping.url, body)
+            return
+        parts = urlsplit(ping.url)
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        # An answer that is lost costs the server one measurement, not us the map stream.
+        with contextlib.suppress(ControlError):
+            await connection.request("HEAD" if body is None else "POST", target or "/", body or b"")
 
     def _state_to_tell(self) -> tuple[Hostinfo, LocalState | None]:
         """What the server should know, without the latencies that never stay the same."""
@@ -276,6 +306,8 @@ class ControlClient:
         while True:
             await self._local_changed.wait()
             self._local_changed.clear()
+            if connection.stranded:
+                raise ControlError("the address that the connection was made from is gone")
             state = self._state_to_tell()
             if state == self._told:
                 continue

@@ -12,10 +12,12 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Final, Self, assert_never
 
 from warren_agent.control.address import ServerAddress
 from warren_agent.errors import ControlError
+from warren_agent.kernel.addresses import is_assigned
 from warren_wire.control.session import (
     ClientSession,
     Connected,
@@ -137,6 +139,13 @@ class ControlConnection:
             raise ControlError(f"{address.url} does not answer within {DIAL_SECONDS:.0f} s") from error
         except OSError as error:
             raise ControlError(f"cannot reach {address.url}: {reason_of(error)}") from error
+
+    @property
+    def stranded(self) -> bool:
+        """Whether the address that it was made from is gone, so that nothing comes or goes any more; the
+        kernel would say so only after minutes of retransmissions."""
+        name = self._writer.get_extra_info("sockname")
+        return bool(name) and not is_assigned(ip_address(name[0].partition("%")[0]))
 
     async def _start(self) -> None:
         await self._flush()

@@ -56,12 +56,15 @@ class Web:
         except DecodeError as error:
             raise ControlError(f"{url} does not hold a control server's key") from error
 
-    async def sign_of_life(self, url: str) -> bool:
-        """A HEAD request, as a control server asks for to see whether we are there."""
+    async def answer(self, url: str, body: bytes | None) -> bool:
+        """What a control server asks for: a HEAD request as a sign of life, or the result of a ping."""
         if not url.startswith(("http://", "https://")):
             return False
         try:
-            async with self._session(PING_SECONDS) as session, session.head(url, allow_redirects=True):
+            async with (
+                self._session(PING_SECONDS) as session,
+                session.request("HEAD" if body is None else "POST", url, data=body, allow_redirects=True),
+            ):
                 return True
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return False

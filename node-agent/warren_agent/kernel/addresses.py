@@ -31,6 +31,17 @@ IFA_F_UNUSABLE: Final = 0x20 | 0x40 | 0x08
 Address = IPv4Address | IPv6Address
 
 
+def is_assigned(address: Address) -> bool:
+    """Whether an address is one of this host's now."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((str(address), 0))
+        except OSError:
+            return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class InterfaceAddress:
     """One address of one interface that is up."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from warren_agent.paths.families import Families
 from warren_agent.paths.timing import PING_SOURCE_SECONDS
 from warren_wire.addresses import AddrPort
 
@@ -33,21 +34,27 @@ class Candidate:
         return self.in_map or self.in_call or recent
 
 
-def is_usable(address: AddrPort, ipv4_only: bool) -> bool:
+def is_usable(address: AddrPort, families: Families) -> bool:
     """Whether it makes sense to send there at all; lists come from outside and may hold anything."""
     ip = address.ip
-    if address.port == 0 or ip.is_multicast or ip.is_unspecified or ip.is_loopback:
+    if (
+        ip.version not in families
+        or address.port == 0
+        or ip.is_multicast
+        or ip.is_unspecified
+        or ip.is_loopback
+    ):
         return False
     if ip.version == 4:
         return int(ip) != 0xFFFFFFFF
-    return not (ipv4_only or ip.is_link_local)
+    return not ip.is_link_local
 
 
 class Candidates:
     """A peer's candidates by address, in the order in which they became known."""
 
-    def __init__(self, ipv4_only: bool) -> None:
-        self._ipv4_only = ipv4_only
+    def __init__(self, families: Families) -> None:
+        self._families = families
         self._by_address: dict[AddrPort, Candidate] = {}
 
     def __len__(self) -> int:
@@ -58,6 +65,12 @@ class Candidates:
 
     def get(self, address: AddrPort) -> Candidate | None:
         return self._by_address.get(address)
+
+    def set_families(self, families: Families) -> None:
+        """Only these may be used from now on."""
+        self._families = families
+        for address in [a for a in self._by_address if a.ip.version not in families]:
+            del self._by_address[address]
 
     def set_map(self, addresses: Iterable[AddrPort], now: float) -> None:
         """Take the network map's list; what only the old list held goes."""
@@ -80,7 +93,7 @@ class Candidates:
 
     def saw(self, address: AddrPort, now: float) -> Candidate | None:
         """Something of the peer's came from `address`. None if it can be no candidate."""
-        if not is_usable(address, self._ipv4_only):
+        if not is_usable(address, self._families):
             return None
         known = self._by_address.get(address)
         if known is None and self._seen_only() >= MAX_PING_SOURCES:
@@ -96,7 +109,7 @@ class Candidates:
     def _listed(self, addresses: Iterable[AddrPort]) -> dict[AddrPort, None]:
         listed: dict[AddrPort, None] = {}
         for address in addresses:
-            if is_usable(address, self._ipv4_only):
+            if is_usable(address, self._families):
                 listed[address] = None
             if len(listed) == MAX_LISTED:
                 break

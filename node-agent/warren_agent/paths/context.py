@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from warren_agent.paths.actions import Action, Event
 from warren_agent.paths.counters import PathCounters
+from warren_agent.paths.families import Families
 from warren_wire.addresses import AddrPort
 from warren_wire.crypto import SharedBox
 from warren_wire.disco import Message, seal
@@ -22,7 +23,7 @@ class PathContext:
     node: NodePublic
     disco: DiscoPrivate
     randomness: Callable[[int], bytes]
-    ipv4_only: bool
+    families: Families
     counters: PathCounters = field(default_factory=PathCounters)
     own_endpoints: tuple[AddrPort, ...] = ()
     own_endpoints_at: float | None = None

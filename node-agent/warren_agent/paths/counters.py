@@ -49,6 +49,11 @@ class TransportCounters:
     relay_connects: int = 0
     relay_connect_failures: int = 0
     relay_disconnects: int = 0
+    relay_silent: int = 0
     endpoint_writes: int = 0
     endpoint_write_errors: int = 0
+    tsmp_received: int = 0
+    tsmp_unexpected: int = 0
+    tsmp_rejections: int = 0
     netchecks: int = 0
+    port_mapping_refused: int = 0

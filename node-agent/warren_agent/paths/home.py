@@ -21,8 +21,8 @@ KEEP_ABOVE_SHARE: Final = 2 / 3
 class HomeChoice:
     """Remembers measurements and the present choice."""
 
-    def __init__(self, node: NodePublic) -> None:
-        self.home = 0
+    def __init__(self, node: NodePublic, home: int = 0) -> None:
+        self.home = home
         self._seed = int.from_bytes(blake2s(node.raw, digest_size=8).digest(), "big")
         self._history: deque[tuple[float, dict[int, float]]] = deque(maxlen=64)
 
@@ -33,14 +33,20 @@ class HomeChoice:
         eligible: Sequence[int],
         scores: Mapping[int, float],
         home_alive: bool,
+        may_move: bool = True,
         now: float,
     ) -> int:
-        """The home region after a measurement. `home_alive`: frames came from the present home just now."""
+        """The home region after a measurement. `home_alive`: frames came from the present home just now.
+
+        Without `may_move` peers would not learn of another home, and go on sending to the old one.
+        """
         self._history.append((now, dict(measured)))
         while now - self._history[0][0] > HISTORY_SECONDS:
             self._history.popleft()
         if self.home not in eligible:
             self.home = 0
+        if self.home and not may_move:
+            return self.home
         best = {
             region: self._recent(region) * _score(scores, region) for region in measured if region in eligible
         }

@@ -7,7 +7,7 @@ socket, no relay connection and no clock.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -15,6 +15,7 @@ from warren_agent.paths.actions import Action, Event, IPAddress
 from warren_agent.paths.context import PathContext
 from warren_agent.paths.counters import PathCounters
 from warren_agent.paths.deadlines import Deadlines
+from warren_agent.paths.families import BOTH, Families
 from warren_agent.paths.peer import PeerPath
 from warren_agent.paths.values import PathPeer
 from warren_wire import disco
@@ -41,9 +42,9 @@ class PathMachine:
         node: NodePublic,
         disco: DiscoPrivate,
         randomness: Callable[[int], bytes],
-        ipv4_only: bool,
+        families: Families = BOTH,
     ) -> None:
-        self._context = PathContext(node, disco, randomness, ipv4_only)
+        self._context = PathContext(node, disco, randomness, families)
         self._peers: dict[NodePublic, PeerPath] = {}
         self._by_disco: dict[DiscoPublic, list[PeerPath]] = {}
         self._deadlines: Deadlines[NodePublic] = Deadlines()
@@ -115,10 +116,22 @@ class PathMachine:
         for path in self._peers.values():
             path.endpoints_refreshed(now)
 
-    def network_changed(self, now: float) -> None:
-        """Our own addresses changed."""
+    def set_families(self, families: Families, now: float) -> None:
+        """Direct paths may use these address families from now on."""
+        if families == self._context.families:
+            return
+        self._context.families = families
         for path in self._peers.values():
-            path.network_changed(now)
+            path.families_changed(now)
+            self._rearm(path, now)
+
+    def network_changed(self, lost: Collection[IPAddress], now: float) -> None:
+        """Our own addresses changed; those of `lost` are gone."""
+        if lost:
+            # A call must not name it; it waits for the next look at the network.
+            self._context.own_endpoints_at = None
+        for path in self._peers.values():
+            path.network_changed(lost, now)
             self._rearm(path, now)
 
     # What WireGuard and the relays show

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from warren_agent.paths.actions import IPAddress
+from warren_agent.paths.families import BOTH, Families
 from warren_agent.paths.values import EndpointType, NetcheckReport
 from warren_wire.addresses import AddrPort
 
@@ -19,15 +20,18 @@ KEPT_PER_ADDRESS: Final = 6
 class OwnEndpoints:
     """The current list, with a memory for public addresses."""
 
-    def __init__(self, listen_port: int, ipv4_only: bool) -> None:
+    def __init__(self, listen_port: int) -> None:
         self._port = listen_port
-        self._ipv4_only = ipv4_only
         self._public: dict[AddrPort, tuple[EndpointType, float]] = {}
         self.port_mapped: AddrPort | None = None
         """What the router maps to us; valid as long as it stands here."""
 
     def update(
-        self, report: NetcheckReport, local: Iterable[IPAddress], now: float
+        self,
+        report: NetcheckReport,
+        local: Iterable[IPAddress],
+        now: float,
+        families: Families = BOTH,
     ) -> tuple[tuple[AddrPort, EndpointType], ...]:
         """The list after one more look at the network; public addresses first, each address once."""
         for endpoint, kind in self._seen(report):
@@ -41,11 +45,7 @@ class OwnEndpoints:
             listed.setdefault(endpoint, kind)
         for address in local:
             listed.setdefault(AddrPort(address, self._port), EndpointType.LOCAL)
-        wanted = {e: k for e, k in listed.items() if e.ip.version == 4}
-        # A node with no IPv4 address at all still can offer IPv6: then no peer has a mixture of the two.
-        if wanted and self._ipv4_only:
-            listed = wanted
-        return tuple(listed.items())
+        return tuple((e, kind) for e, kind in listed.items() if e.ip.version in families)
 
     def forget_public(self) -> None:
         """The network changed: what was public there is not ours any more."""

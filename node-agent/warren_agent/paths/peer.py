@@ -6,6 +6,8 @@ only by a pong to a ping of ours, which proves both directions.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from warren_agent.paths.actions import (
     IPAddress,
     PathChanged,
@@ -47,7 +49,7 @@ class PeerPath:
         self.latency_seconds: float | None = None
         self._context = context
         self.disco = PeerDisco(key, peer.disco, context)
-        self._candidates = Candidates(context.ipv4_only)
+        self._candidates = Candidates(context.families)
         self._candidates.set_map(peer.endpoints, now)
         self._trust = Trust()
         self._search = Search(now)
@@ -113,9 +115,20 @@ class PeerPath:
             case Verdict.LEAVE:
                 pass
 
-    def network_changed(self, now: float) -> None:
-        """Our own addresses changed: the path in use must prove itself at once."""
-        if self._trust.best is not None:
+    def families_changed(self, now: float) -> None:
+        """Other address families are usable now; a path of another one lapses for want of pongs."""
+        self._candidates.set_families(self._context.families)
+        self._candidates.set_map(self.peer.endpoints, now)
+        self._search.hurry(now)
+
+    def network_changed(self, lost: Collection[IPAddress], now: float) -> None:
+        """Our own addresses changed: the path in use must prove itself at once. If one of its family is
+        gone, most likely it was the path's, and no router lets in what comes from another."""
+        best = self._trust.best
+        if best is not None and any(address.version == best.address.ip.version for address in lost):
+            self._trust.forget()
+            self._to_relay("own address is gone", now)
+        elif best is not None:
             self._doubt(PATIENCE_SECONDS, now)
         elif self.is_active(now):
             self._search.begin(now)
@@ -269,15 +282,18 @@ class PeerPath:
     def _lapse(self, now: float) -> None:
         active = self.is_active(now)
         lost = self._trust.address
-        early = self._trust.lapse(now, failed=active)
-        self._context.counters.early_lapses += early
+        self._context.counters.early_lapses += self._trust.lapse(now, failed=active)
+        self._to_relay(f"no answer from {lost}", now)
+
+    def _to_relay(self, reason: str, now: float) -> None:
+        active = self.is_active(now)
         self._context.counters.to_relay += active
         self._heartbeat_at = None
         self._roaming.settled()
         self._roaming.corrected(now)
         self._context.actions.append(SetEndpoint(self.key, None))
         if active:
-            self._show(PathKind.RELAY, None, f"no answer from {lost}")
+            self._show(PathKind.RELAY, None, reason)
             self._search.begin(now)
         else:
             self._show(PathKind.IDLE, None, "no traffic")

@@ -1,7 +1,8 @@
 """One UDP port mapping at the router: asked for by NAT-PMP and PCP, renewed, dropped when it is void.
 
-Sans-I/O. Knows neither sockets nor how the router was found. The mapping is not given back when the agent
-stops, because traffic goes on without it; the router forgets it after its lifetime.
+Sans-I/O. Knows neither sockets nor how the router was found. An agent that is stopped does not give its
+mapping back, because traffic goes on without it, and the router forgets it after its lifetime; one that is
+taken down does.
 
 state     until                          then
 idle      a router is known              asking
@@ -13,6 +14,7 @@ resting   10 min, 1 min while mapped     asking
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -29,6 +31,21 @@ REST_SECONDS: Final = 600.0
 REST_MAPPED_SECONDS: Final = 60.0
 
 
+UNANSWERED_TRIES: Final = 2
+"""After one try in each language without a mapping it is worth asking by UPnP beside them."""
+
+
+class MappingProtocol(Enum):
+    """The languages in which a router can be asked, as in the settings."""
+
+    NAT_PMP = "nat-pmp"
+    PCP = "pcp"
+    UPNP = "upnp"
+
+
+ALL_PROTOCOLS: Final = frozenset(MappingProtocol)
+
+
 @dataclass(frozen=True, slots=True)
 class Router:
     """Whom to ask, and from which of our addresses."""
@@ -40,8 +57,16 @@ class Router:
 class PortMapper:
     """Keeps one mapping alive. `external` is what peers can be told, or None."""
 
-    def __init__(self, *, internal_port: int, nonce: bytes) -> None:
+    def __init__(
+        self,
+        *,
+        internal_port: int,
+        nonce: bytes,
+        protocols: frozenset[MappingProtocol] = ALL_PROTOCOLS,
+    ) -> None:
         """`nonce` names the mapping to a PCP router; the same one must be used to renew it."""
+        self._use_pmp = MappingProtocol.NAT_PMP in protocols
+        self._use_pcp = MappingProtocol.PCP in protocols
         self._port = internal_port
         self._nonce = nonce
         self._router: Router | None = None
@@ -53,8 +78,10 @@ class PortMapper:
         self._pmp_address: IPv4Address | None = None
         self._pmp_granted: codec.PmpMapping | None = None
         self._pmp_first = True
+        self._in_vain = False
         self._hint: AddrPort | None = None
         self.external: AddrPort | None = None
+        self.by: MappingProtocol | None = None
         self.seen_pmp = False
         self.seen_pcp = False
         self.malformed = 0
@@ -69,9 +96,20 @@ class PortMapper:
         self._router, self._hint = router, None
         self.seen_pmp = self.seen_pcp = False
         self._pmp_first = True
+        self._in_vain = False
         self._tries = self._deadline = None
-        if router is not None:
+        if router is not None and (self._use_pmp or self._use_pcp):
             self._begin(now)
+
+    def release(self, now: float) -> None:
+        """Give the mapping back and ask for none any more."""
+        self.set_router(None, now)
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the router was asked without success, or may not be asked here at all."""
+        may_ask = self._use_pmp or self._use_pcp
+        return self._router is not None and self.external is None and (self._in_vain or not may_ask)
 
     def datagrams_to_send(self) -> list[tuple[bytes, IPv4Address]]:
         """Each with the router that it is for."""
@@ -91,6 +129,7 @@ class PortMapper:
             self._begin(now)
         elif self._tries + 1 < len(TRY_SECONDS):
             self._tries += 1
+            self._in_vain |= self._tries >= UNANSWERED_TRIES
             self._ask(now)
         else:
             self._rest(now)
@@ -124,7 +163,8 @@ class PortMapper:
         """One try in one of the two languages, in turns."""
         assert self._tries is not None
         self._deadline = now + TRY_SECONDS[self._tries]
-        if (self._tries % 2 == 0) == self._pmp_first:
+        pmp_turn = (self._tries % 2 == 0) == self._pmp_first
+        if self._use_pmp and (pmp_turn or not self._use_pcp):
             self._send(codec.pmp_address_request())
             self._send(codec.pmp_map_request(self._port, self._wanted_port(), LIFETIME_SECONDS))
         else:
@@ -142,7 +182,7 @@ class PortMapper:
         self._send(codec.pcp_map_request(self._router.own, self._nonce, self._port, self._hint, lifetime))
 
     def _give_back(self, router: Router) -> None:
-        if self.seen_pmp:
+        if self.by is MappingProtocol.NAT_PMP:
             data = codec.pmp_map_request(self._port, 0, 0)
         else:
             data = codec.pcp_map_request(router.own, self._nonce, self._port, None, 0)
@@ -157,7 +197,7 @@ class PortMapper:
 
     def _on_pmp_address(self, answer: codec.PmpAddress, now: float) -> None:
         self.seen_pmp = True
-        if answer.result == codec.OK and _usable(answer.address):
+        if answer.result == codec.OK and usable_address(answer.address):
             self._check_epoch(answer.epoch, now)
             self._pmp_address = answer.address
             self._complete_pmp(now)
@@ -177,6 +217,7 @@ class PortMapper:
         """The port and the address come in two answers, in any order."""
         granted, address = self._pmp_granted, self._pmp_address
         if self._tries is not None and granted is not None and address is not None:
+            self.by = MappingProtocol.NAT_PMP
             self._mapped(AddrPort(address, granted.external_port), granted.lifetime, now)
 
     def _on_pcp_mapping(self, answer: codec.PcpMapping, now: float) -> None:
@@ -190,8 +231,9 @@ class PortMapper:
             self._on_refusal(2, answer.result, now)
             return
         self._check_epoch(answer.epoch, now)
-        if isinstance(answer.external.ip, IPv4Address) and _usable(answer.external.ip):
+        if isinstance(answer.external.ip, IPv4Address) and usable_address(answer.external.ip):
             self._pmp_first = self.seen_pmp
+            self.by = MappingProtocol.PCP
             self._mapped(answer.external, answer.lifetime, now)
 
     def _on_refusal(self, version: int, result: int, now: float) -> None:
@@ -210,6 +252,7 @@ class PortMapper:
 
     def _mapped(self, external: AddrPort, lifetime: int, now: float) -> None:
         self.external = self._hint = external
+        self._in_vain = False
         self._expires = now + lifetime
         self._tries = None
         self._deadline = now + max(lifetime, SHORTEST_SECONDS) / 2
@@ -223,7 +266,7 @@ class PortMapper:
                 self._begin(now)
 
 
-def _usable(address: IPv4Address) -> bool:
+def usable_address(address: IPv4Address) -> bool:
     return not (
         address.is_unspecified or address.is_loopback or address.is_multicast or address.is_link_local
     )

@@ -169,6 +169,12 @@ class Trust:
         self._end_doubt()
         return early
 
+    def forget(self) -> None:
+        """Our own end of the path is gone; that says nothing about how long its like will last."""
+        self.best = None
+        self._answer_due_at = None
+        self._end_doubt()
+
     def _end_doubt(self) -> None:
         self._doubted_at = None
         self._probe_at = None

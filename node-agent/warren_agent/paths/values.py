@@ -71,6 +71,17 @@ class PathStatus:
     history: tuple[PathChange, ...]
 
 
+class PingKind(Enum):
+    """Who answers a ping, and by which way it goes."""
+
+    DISCO = "disco"
+    """The peer's path machine, outside the tunnel, by every path."""
+    TSMP = "tsmp"
+    """The peer's node program, through the tunnel, whatever its firewall says."""
+    ICMP = "icmp"
+    """The peer's kernel, through the tunnel and its firewall."""
+
+
 @dataclass(frozen=True, slots=True)
 class PingResult:
     """The first answer to a path ping; `latency_seconds` None means that none came in time."""

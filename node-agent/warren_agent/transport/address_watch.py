@@ -20,18 +20,18 @@ POLL_SECONDS: Final = 30.0
 class AddressWatch:
     """`current` are the addresses worth offering to peers; `on_change` is awaited when they changed."""
 
-    def __init__(self, own_interface: str, on_change: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, own_interface: str, on_change: Callable[[frozenset[IPAddress]], Awaitable[None]]
+    ) -> None:
+        """`on_change` gets the addresses that are gone."""
         self._own_interface = own_interface
         self._on_change = on_change
         self._changed = asyncio.Event()
         self.current: tuple[IPAddress, ...] = ()
 
-    async def read(self) -> bool:
-        """Look now; whether anything changed."""
-        found = await asyncio.to_thread(lambda: reachable(read_addresses(), own=self._own_interface))
-        changed = set(found) != set(self.current)
-        self.current = found
-        return changed
+    async def read(self) -> None:
+        """Look now."""
+        self.current = await asyncio.to_thread(lambda: reachable(read_addresses(), own=self._own_interface))
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -45,8 +45,10 @@ class AddressWatch:
                             await self._changed.wait()
                     await asyncio.sleep(SETTLE_SECONDS)
                     self._changed.clear()
-                    if await self.read():
-                        await self._on_change()
+                    before = frozenset(self.current)
+                    await self.read()
+                    if before != frozenset(self.current):
+                        await self._on_change(before - frozenset(self.current))
             finally:
                 loop.remove_reader(sock.fileno())
 

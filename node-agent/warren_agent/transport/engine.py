@@ -15,7 +15,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Any, assert_never
 
 from warren_agent.kernel.interfaces import WireGuard
 from warren_agent.paths.actions import (
@@ -28,9 +28,12 @@ from warren_agent.paths.actions import (
     SendRelayed,
     SetEndpoint,
 )
+from warren_agent.paths.adverts import DiscoAdverts
 from warren_agent.paths.counters import PathCounters, TransportCounters
+from warren_agent.paths.families import FamilyChoice
 from warren_agent.paths.loopback_addresses import LoopbackAddresses
 from warren_agent.paths.machine import PathMachine
+from warren_agent.paths.portmap import ALL_PROTOCOLS, MappingProtocol
 from warren_agent.paths.values import (
     LocalState,
     NetcheckReport,
@@ -38,12 +41,14 @@ from warren_agent.paths.values import (
     PathKind,
     PathPeer,
     PathStatus,
+    PingKind,
     PingResult,
 )
 from warren_agent.transport.address_watch import AddressWatch
 from warren_agent.transport.endpoints import EndpointWriter
 from warren_agent.transport.loopback import LoopbackSocket, SpoofingSocket, loopback_ports
 from warren_agent.transport.own_state import OwnState
+from warren_agent.transport.pings import NO_ANSWER, Pings, by_path
 from warren_agent.transport.port_mapping import PortMapping
 from warren_agent.transport.raw_udp import RawUdp
 from warren_agent.transport.records import PeerRecord
@@ -52,12 +57,14 @@ from warren_agent.transport.relay_map import regions_of
 from warren_agent.transport.relay_pool import RelayPool
 from warren_agent.transport.relayed import RelayedTraffic
 from warren_agent.transport.surveyor import Surveyor
+from warren_agent.transport.tunnel_sockets import TsmpSockets
 from warren_agent.transport.wireguard_watch import WireGuardWatch
 from warren_wire import stun
 from warren_wire.addresses import AddrPort
 from warren_wire.control.messages import DERPMap, DERPRegion
 from warren_wire.derp.client import ClientEvent
-from warren_wire.keys import DiscoPrivate, NodePrivate, NodePublic
+from warren_wire.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
+from warren_wire.tsmp import DiscoAdvert, Rejected, TsmpMessage, TsmpPing, TsmpPong
 
 __all__ = [
     "LocalState",
@@ -71,8 +78,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-DIRECT_PREFERENCE_SECONDS: Final = 0.25
 
 
 class PathEngine:
@@ -89,21 +94,28 @@ class PathEngine:
         ssl_context: ssl.SSLContext,
         on_local_change: Callable[[LocalState], None],
         interface: str = "",
-        ipv4_only: bool = True,
+        one_family: bool = True,
+        home_may_move: Callable[[], bool] = lambda: True,
+        port_mapping: frozenset[MappingProtocol] = ALL_PROTOCOLS,
     ) -> None:
         """`mark` goes on every socket so that no packet of ours enters the tunnel.
 
-        `interface` is WireGuard's own, whose addresses are never offered. `ipv4_only` must stay true with
+        `interface` is WireGuard's own, whose addresses are never offered. `one_family` must stay true with
         userspace WireGuard: it sends to wrong addresses when peers of both families are in use.
+        `home_may_move` says whether peers would learn of another home relay.
         """
         self._node = node
+        self._disco = disco
         self._port = listen_port
         self._mark = mark
         self._wireguard = wireguard
         self._tls = RelayTls(ssl_context)
         self._interface = interface
-        self._ipv6 = not ipv4_only
-        self._machine = PathMachine(node=node.public, disco=disco, randomness=os.urandom, ipv4_only=ipv4_only)
+        self._home_may_move = home_may_move
+        self._families = FamilyChoice(one_family)
+        self._machine = PathMachine(
+            node=node.public, disco=disco, randomness=os.urandom, families=self._families.families
+        )
         self._addresses = LoopbackAddresses()
         self._peers: dict[NodePublic, PathPeer] = {}
         self._records: dict[NodePublic, PeerRecord] = {}
@@ -116,11 +128,15 @@ class PathEngine:
             counters=self.transport_counters,
         )
         self._port_mapping = PortMapping(
-            node=node, listen_port=listen_port, mark=mark, on_change=self._on_port_mapping
+            node=node,
+            listen_port=listen_port,
+            mark=mark,
+            protocols=port_mapping,
+            counters=self.transport_counters,
+            on_change=self._on_port_mapping,
         )
         self._own = OwnState(
             listen_port=listen_port,
-            ipv4_only=ipv4_only,
             mapping=self._port_mapping,
             on_change=on_local_change,
         )
@@ -128,7 +144,9 @@ class PathEngine:
         self._regions: dict[int, DERPRegion] = {}
         self._scores: Mapping[int, float] = {}
         self._home = 0
-        self._pings: dict[int, asyncio.Queue[PingAnswered]] = {}
+        self._pings = Pings(self._machine, self._pump)
+        self._adverts = DiscoAdverts()
+        self._by_address: dict[IPAddress, NodePublic] = {}
         self._loopback_port = loopback_ports(listen_port)[0]
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for: float | None = None
@@ -156,7 +174,8 @@ class PathEngine:
         """Take all peers; what is known about those that stay is kept. May be called before `run`."""
         first = not self._peers and bool(peers)
         new = any(key not in self._peers for key in peers)
-        self._peers = dict(peers)
+        self._peers = self._adverts.applied(peers)
+        self._by_address = {address: key for key, peer in peers.items() for address in peer.addresses}
         keys = set(self._peers)
         self._addresses.keep_only(keys)
         self._relayed.routes.keep_only(keys)
@@ -181,6 +200,11 @@ class PathEngine:
         """The endpoint that a new WireGuard peer gets; stable, callable for any key and before `run`."""
         return AddrPort(self._addresses.of(peer), self._loopback_port)
 
+    def set_known_home(self, region: int) -> None:
+        """The home region that peers were told before this start; kept until another one is measured."""
+        if self._running is None:
+            self._home = self._home or region
+
     def home_relay(self) -> int:
         """The home region, 0 before one is chosen."""
         return self._home
@@ -188,6 +212,10 @@ class PathEngine:
     def local_state(self) -> LocalState | None:
         """What was last given to `on_local_change`."""
         return self._own.state
+
+    def port_mapping(self) -> dict[str, Any]:
+        """What the home router was asked for and gave, for people."""
+        return self._port_mapping.document()
 
     def problems(self) -> tuple[str, ...]:
         """What keeps this node from working as it should, for people."""
@@ -216,28 +244,22 @@ class PathEngine:
             history=tuple(record.history),
         )
 
-    async def ping(self, peer: NodePublic, timeout_seconds: float = 5.0) -> PingResult:
-        """Ask a peer for an answer by every path; the direct one wins if both answer about as fast."""
-        token = self._machine.ask(peer, time.monotonic())
-        if token is None:
+    async def ping(
+        self, peer: NodePublic, kind: PingKind = PingKind.DISCO, timeout_seconds: float = 5.0
+    ) -> PingResult:
+        """Ask a peer for an answer. Raises `KeyError` for one that cannot be asked that way."""
+        if kind is PingKind.DISCO:
+            return await self._pings.disco(peer, timeout_seconds)
+        known = self._peers.get(peer)
+        if known is None or not known.addresses or self._running is None:
             raise KeyError(f"no peer {peer.short()}")
-        answers = self._pings[token] = asyncio.Queue(maxsize=64)
-        self._pump()
-        best: PingAnswered | None = None
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                best = await answers.get()
-                while best.endpoint is None:
-                    async with asyncio.timeout(DIRECT_PREFERENCE_SECONDS):
-                        best = await answers.get()
-        except TimeoutError:
-            pass
-        finally:
-            del self._pings[token]
-        if best is None:
-            return PingResult(PathKind.IDLE, None, None, None)
-        kind = PathKind.DIRECT if best.endpoint is not None else PathKind.RELAY
-        return PingResult(kind, best.endpoint, best.region, best.latency_seconds)
+        if kind is PingKind.TSMP:
+            latency = await self._pings.tsmp(self._running.tsmp, known.addresses[0], timeout_seconds)
+        else:
+            latency = await self._pings.icmp(known.addresses[0], timeout_seconds)
+        if peer not in self._machine:
+            return NO_ANSWER
+        return by_path(self._status_of(peer), latency)
 
     async def netcheck(self) -> NetcheckReport:
         """Look at the network now and wait for the report."""
@@ -245,12 +267,17 @@ class PathEngine:
             raise RuntimeError("the path engine is not running")
         return await self._running.surveyor.fresh_report()
 
+    async def release(self) -> None:
+        """This node leaves the host: give back what it holds elsewhere, which is a port mapping."""
+        await self._port_mapping.release()
+
     async def run(self) -> None:
         """Serve until cancelled. Leaves WireGuard's endpoints as they are, so that traffic goes on."""
         with contextlib.ExitStack() as stack:
             running = self._running = self._open(stack)
             stack.callback(self._stopped)
             await running.addresses.read()
+            self._machine.set_families(self._families.have(running.addresses.current), time.monotonic())
             running.pool.set_regions(self._regions)
             if self._has_relay_map:
                 running.surveyor.set_regions(self._regions, self._scores)
@@ -267,9 +294,7 @@ class PathEngine:
 
     def _open(self, stack: contextlib.ExitStack) -> _Running:
         counters = self.transport_counters
-        raw = RawUdp(
-            port=self._port, mark=self._mark, ipv6=self._ipv6, counters=counters, on_message=self._on_raw
-        )
+        raw = RawUdp(port=self._port, mark=self._mark, ipv6=True, counters=counters, on_message=self._on_raw)
         stack.callback(raw.close)
         loopback = LoopbackSocket(wireguard_port=self._port, counters=counters, on_packets=self._on_loopback)
         stack.callback(loopback.close)
@@ -289,10 +314,12 @@ class PathEngine:
             node=self._node.public,
             tls=self._tls,
             mark=self._mark,
-            ipv6=self._ipv6 and raw.has_ipv6,
+            ipv6=raw.has_ipv6,
             counters=counters,
             send=raw.send,
             heard_at=pool.heard_at,
+            home_may_move=self._home_may_move,
+            known_home=self._home,
             on_report=self._on_report,
         )
         writer = EndpointWriter(self._wireguard, counters)
@@ -302,10 +329,13 @@ class PathEngine:
             writer=writer,
             loopback_endpoint=self.loopback_endpoint,
             relayed_in=lambda key: self._records[key].relay_rx_packets,
+            on_handshake=self._advertise,
             done=self._pump,
         )
+        tsmp = TsmpSockets(self._interface, self._on_tsmp, self._on_strange_tsmp)
+        stack.callback(tsmp.close)
         addresses = AddressWatch(self._interface, self._network_changed)
-        return _Running(raw, loopback, spoofing, pool, surveyor, writer, wireguard, addresses)
+        return _Running(raw, loopback, spoofing, pool, surveyor, writer, wireguard, addresses, tsmp)
 
     def _stopped(self) -> None:
         self._running = None
@@ -313,15 +343,17 @@ class PathEngine:
             self._timer.cancel()
         self._timer = self._armed_for = None
 
-    async def _network_changed(self) -> None:
+    async def _network_changed(self, lost: frozenset[IPAddress]) -> None:
         assert self._running is not None
         logger.info("local addresses changed")
         self._running.raw.addresses_changed()
         self._own.network_changed()
-        self._machine.network_changed(time.monotonic())
+        now = time.monotonic()
+        self._machine.set_families(self._families.have(self._running.addresses.current), now)
+        self._machine.network_changed(lost, now)
         self._port_mapping.network_changed()
         self._pump()
-        self._running.surveyor.request()
+        self._running.surveyor.network_changed()
         await self._running.pool.probe()
 
     def _on_port_mapping(self) -> None:
@@ -348,6 +380,38 @@ class PathEngine:
             self._relayed.from_relay(region, events, self._running.loopback, self._running.spoofing)
             self._pump()
 
+    def _on_tsmp(self, message: TsmpMessage, source: IPAddress) -> None:
+        """A signal from inside the tunnel, where WireGuard vouches for the source."""
+        key = self._by_address.get(source)
+        if key is None or self._running is None:
+            self._on_strange_tsmp()
+            return
+        self.transport_counters.tsmp_received += 1
+        match message:
+            case TsmpPing(data):
+                self._running.tsmp.send(TsmpPong(data), source)
+            case TsmpPong():
+                self._pings.tsmp_answered(message)
+            case DiscoAdvert(disco):
+                self._take_advert(key, disco)
+            case Rejected():
+                self.transport_counters.tsmp_rejections += 1
+
+    def _on_strange_tsmp(self) -> None:
+        self.transport_counters.tsmp_unexpected += 1
+
+    def _take_advert(self, key: NodePublic, disco: DiscoPublic) -> None:
+        if self._adverts.heard(key, self._peers[key].disco, disco):
+            self._peers = self._adverts.applied(self._peers)
+            self._machine.set_peers(self._peers, time.monotonic())
+            self._pump()
+
+    def _advertise(self, key: NodePublic) -> None:
+        """A new session: tell our disco key inside it, as stock peers do; the map may be late or cut off."""
+        peer = self._peers.get(key)
+        if peer is not None and peer.addresses and self._running is not None:
+            self._running.tsmp.send(DiscoAdvert(self._disco.public), peer.addresses[0])
+
     def _on_relay_state(self, region: int, connected: bool) -> None:
         if connected:
             self._relayed.routes.connected(region)
@@ -361,10 +425,11 @@ class PathEngine:
         assert self._running is not None
         self._home = report.home
         self._running.pool.set_home(report.home)
+        self._machine.set_families(self._families.measured(report), time.monotonic())
         self._list_endpoints(self._running, report)
 
     def _list_endpoints(self, running: _Running, report: NetcheckReport) -> None:
-        endpoints = self._own.update(report, running.addresses.current)
+        endpoints = self._own.update(report, running.addresses.current, self._families.families)
         self._machine.set_own_endpoints(endpoints, time.monotonic())
         self._pump()
 
@@ -381,9 +446,7 @@ class PathEngine:
                 case PathChanged():
                     self._on_path_changed(event)
                 case PingAnswered():
-                    queue = self._pings.get(event.token)
-                    if queue is not None and not queue.full():
-                        queue.put_nowait(event)
+                    self._pings.answered(event)
                 case _:
                     assert_never(event)
         deadline = self._machine.next_timeout()
@@ -449,3 +512,4 @@ class _Running:
     writer: EndpointWriter
     wireguard: WireGuardWatch
     addresses: AddressWatch
+    tsmp: TsmpSockets

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from warren_agent.paths.actions import IPAddress
+from warren_agent.paths.families import Families
 from warren_agent.paths.own_endpoints import OwnEndpoints
+from warren_agent.paths.portmap import MappingProtocol
 from warren_agent.paths.values import LocalState, NetcheckReport
 from warren_agent.transport.port_mapping import PortMapping
 from warren_wire.addresses import AddrPort
@@ -23,11 +25,10 @@ class OwnState:
         self,
         *,
         listen_port: int,
-        ipv4_only: bool,
         mapping: PortMapping,
         on_change: Callable[[LocalState], None],
     ) -> None:
-        self._endpoints = OwnEndpoints(listen_port, ipv4_only)
+        self._endpoints = OwnEndpoints(listen_port)
         self._mapping = mapping
         self._on_change = on_change
         self.state: LocalState | None = None
@@ -36,10 +37,12 @@ class OwnState:
         """What was public there is not ours any more."""
         self._endpoints.forget_public()
 
-    def update(self, report: NetcheckReport, local: Sequence[IPAddress]) -> tuple[AddrPort, ...]:
+    def update(
+        self, report: NetcheckReport, local: Sequence[IPAddress], families: Families
+    ) -> tuple[AddrPort, ...]:
         """Our endpoints after one more look at the network or at the port mapping."""
         self._endpoints.port_mapped = self._mapping.external
-        listed = self._endpoints.update(report, local, time.monotonic())
+        listed = self._endpoints.update(report, local, time.monotonic(), families)
         state = LocalState(
             endpoints=tuple(endpoint for endpoint, _ in listed),
             endpoint_types=tuple(kind.value for _, kind in listed),
@@ -63,8 +66,9 @@ def net_info(report: NetcheckReport, mapping: PortMapping) -> NetInfo:
         preferred_derp=report.home,
         derp_latency=latency,
         have_port_map=mapping.external is not None,
-        pmp=mapping.seen_pmp,
-        pcp=mapping.seen_pcp,
+        upnp=mapping.seen(MappingProtocol.UPNP),
+        pmp=mapping.seen(MappingProtocol.NAT_PMP),
+        pcp=mapping.seen(MappingProtocol.PCP),
     )
 
 

@@ -6,8 +6,10 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import Final, cast
 
+from warren_agent.paths.actions import IPAddress
 from warren_agent.transport.relay_dial import (
     DEFAULT_PORT,
     HANDSHAKE_SECONDS,
@@ -46,11 +48,19 @@ class RelayLink(asyncio.Protocol):
         self.ready: asyncio.Future[str] = loop.create_future()
         self.closed: asyncio.Future[str] = loop.create_future()
         self.heard_at = time.monotonic()
+        self.asked_at: float | None = None
+        """When a sign of life was asked for last."""
 
     @property
     def opened(self) -> bool:
         """Whether the socket is the connection's to close."""
         return self._opened
+
+    @property
+    def local(self) -> IPAddress | None:
+        """The address of ours that the connection was made from."""
+        name = self._transport.get_extra_info("sockname") if self._transport is not None else None
+        return ip_address(name[0].partition("%")[0]) if name else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's TLS transport is one in all but its class.
@@ -103,6 +113,7 @@ class RelayLink(asyncio.Protocol):
     def probe(self) -> None:
         """Ask for a sign of life; `heard_at` shows whether it came."""
         if self._transport is not None and self._client.is_ready:
+            self.asked_at = time.monotonic()
             self._client.send_ping(os.urandom(8))
             self._flush()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from warren_agent.paths.netcheck import MAX_SERVERS_PER_REGION, StunServer
@@ -16,6 +16,8 @@ from warren_wire.errors import DecodeError
 
 DEFAULT_STUN_PORT: Final = 3478
 STUN_OFF: Final = -1
+RESOLVE_SECONDS: Final = 1.0
+MAX_ADDRESSES_PER_NAME: Final = 2
 
 
 def regions_of(derp_map: DERPMap) -> dict[int, DERPRegion]:
@@ -49,15 +51,13 @@ async def _servers_of(region_id: int, node: DERPNode, *, ipv6: bool) -> list[Stu
     port = node.stun_port or DEFAULT_STUN_PORT
     texts = [node.stun_test_ip] if node.stun_test_ip else [node.ipv4, node.ipv6 if ipv6 else ""]
     texts = [text for text in texts if text and text != DISABLED]
-    if not texts and node.host_name and node.ipv4 != DISABLED:
-        try:
-            async with asyncio.timeout(1.0):
-                found = await asyncio.get_running_loop().getaddrinfo(
-                    node.host_name, port, family=socket.AF_INET, type=socket.SOCK_DGRAM
-                )
-        except (OSError, TimeoutError):
-            return []
-        texts = [str(found[0][4][0])]
+    if not texts and node.host_name:
+        families = [
+            family
+            for family, text in ((socket.AF_INET, node.ipv4), (socket.AF_INET6, node.ipv6))
+            if text != DISABLED and (ipv6 or family == socket.AF_INET)
+        ]
+        texts = await _resolved(node.host_name, families)
     servers = []
     for text in texts:
         try:
@@ -65,3 +65,19 @@ async def _servers_of(region_id: int, node: DERPNode, *, ipv6: bool) -> list[Stu
         except DecodeError:
             continue
     return servers
+
+
+async def _resolved(name: str, families: Sequence[socket.AddressFamily]) -> list[str]:
+    """Some addresses of a name in each family; two of one server tell the kind of NAT."""
+    try:
+        async with asyncio.timeout(RESOLVE_SECONDS):
+            found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_DGRAM)
+    except (OSError, TimeoutError):
+        return []
+    return [
+        text
+        for family in families
+        for text in list(dict.fromkeys(str(entry[4][0]) for entry in found if entry[0] == family))[
+            :MAX_ADDRESSES_PER_NAME
+        ]
+    ]

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
+from warren_agent.kernel.addresses import is_assigned
 from warren_agent.paths.counters import TransportCounters
 from warren_agent.transport.relay_dial import RelayDialError, RelayTls
 from warren_agent.transport.relay_link import RelayLink, open_link
@@ -27,6 +28,16 @@ QUEUED_PACKETS: Final = 64
 the next one would come 5 s later."""
 
 PROBE_SECONDS: Final = 3.0
+
+QUIET_SECONDS: Final = 10.0
+"""A region that is being sent to and says nothing this long is asked for a sign of life."""
+
+IDLE_QUIET_SECONDS: Final = 75.0
+"""The same without traffic: a relay says something each minute by itself."""
+
+SIGN_SECONDS: Final = 5.0
+"""How long the sign of life may take; a relay that hangs keeps its TCP connection up."""
+
 MAX_RECONNECT_SECONDS: Final = 5.0
 
 OnEvents = Callable[[int, Sequence[ClientEvent]], None]
@@ -134,11 +145,24 @@ class RegionClient:
             self.send(peer, packets)
         loop = asyncio.get_running_loop()
         while self._wanted(loop.time()):
-            done, _ = await asyncio.wait([link.closed], timeout=IDLE_SECONDS / 4)
+            done, _ = await asyncio.wait([link.closed], timeout=self._pool.sign_seconds)
             if done:
                 self._pool.counters.relay_disconnects += 1
                 logger.info("relay disconnected", extra={"relay": region, "reason": link.closed.result()})
                 return
+            self._look_for_life(link)
+
+    def _look_for_life(self, link: RelayLink) -> None:
+        """Ask a relay that went quiet, and leave it if it does not answer."""
+        now = time.monotonic()
+        if link.asked_at is not None and link.heard_at < link.asked_at:
+            if now - link.asked_at >= self._pool.sign_seconds:
+                self._pool.counters.relay_silent += 1
+                link.abort("the relay does not answer")
+            return
+        in_use = self.used_at > 0 and asyncio.get_running_loop().time() - self.used_at < IDLE_SECONDS
+        if now - link.heard_at >= (self._pool.quiet_seconds if in_use else IDLE_QUIET_SECONDS):
+            link.probe()
 
 
 class RelayPool:
@@ -154,7 +178,11 @@ class RelayPool:
         counters: TransportCounters,
         on_events: OnEvents,
         on_state: OnState,
+        quiet_seconds: float = QUIET_SECONDS,
+        sign_seconds: float = SIGN_SECONDS,
     ) -> None:
+        self.quiet_seconds = quiet_seconds
+        self.sign_seconds = sign_seconds
         self.node = node
         self.tls = tls
         self.mark = mark
@@ -222,11 +250,15 @@ class RelayPool:
         return {region: client.last_error for region, client in self._regions.items() if client.last_error}
 
     async def probe(self, within_seconds: float = PROBE_SECONDS) -> None:
-        """The network changed: every connection must answer in time or is made anew."""
+        """The network changed: every connection must answer in time or is made anew, at once where the
+        address that it was made from is gone."""
         began = time.monotonic()
         links = [client.link for client in self._regions.values() if client.link is not None]
         for link in links:
-            link.probe()
+            if link.local is not None and not is_assigned(link.local):
+                link.abort("the address that it was made from is gone")
+            else:
+                link.probe()
         await asyncio.sleep(within_seconds)
         for link in links:
             if link.heard_at < began:

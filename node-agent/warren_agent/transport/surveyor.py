@@ -15,6 +15,7 @@ from warren_agent.paths.actions import IPAddress
 from warren_agent.paths.counters import TransportCounters
 from warren_agent.paths.home import HomeChoice
 from warren_agent.paths.netcheck import BLOCKED_SUSPECTED_SECONDS, Netcheck
+from warren_agent.paths.probe_plan import ProbePlan
 from warren_agent.paths.values import NetcheckReport
 from warren_agent.transport.relay_dial import RelayDialError, RelayTls, https_latency_seconds
 from warren_agent.transport.relay_map import eligible_homes, stun_servers
@@ -50,6 +51,8 @@ class Surveyor:
         counters: TransportCounters,
         send: Send,
         heard_at: Callable[[int], float | None],
+        home_may_move: Callable[[], bool],
+        known_home: int,
         on_report: Callable[[NetcheckReport], None],
     ) -> None:
         self._tls = tls
@@ -59,7 +62,9 @@ class Surveyor:
         self._send = send
         self._heard_at = heard_at
         self._on_report = on_report
-        self._home = HomeChoice(node)
+        self._home_may_move = home_may_move
+        self._home = HomeChoice(node, known_home)
+        self._plan = ProbePlan()
         self._regions: Mapping[int, DERPRegion] = {}
         self._scores: Mapping[int, float] = {}
         self._run: Netcheck | None = None
@@ -73,7 +78,12 @@ class Surveyor:
     def set_regions(self, regions: Mapping[int, DERPRegion], scores: Mapping[int, float]) -> None:
         self._regions, self._scores = regions, scores
         self._has_map = True
+        self.network_changed()
+
+    def network_changed(self) -> None:
+        """What was measured before says nothing any more."""
         self._https = None
+        self._plan.reset()
         self.request()
 
     def request(self) -> None:
@@ -84,6 +94,7 @@ class Surveyor:
         """A report of a measurement that begins now or later."""
         future: asyncio.Future[NetcheckReport] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
+        self._plan.reset()
         self.request()
         return await future
 
@@ -134,7 +145,12 @@ class Surveyor:
     async def _measure(self) -> NetcheckReport:
         loop = asyncio.get_running_loop()
         regions = self._regions
-        servers = await stun_servers(regions, ipv6=self._ipv6)
+        servers = self._plan.choose(
+            await stun_servers(regions, ipv6=self._ipv6),
+            latency=self.last.region_latency_seconds,
+            home=self._home.home,
+            now=time.monotonic(),
+        )
         self._run = run = Netcheck(servers, os.urandom, time.monotonic())
         https: asyncio.Task[dict[int, float]] | None = None
         suspected_at = time.monotonic() + BLOCKED_SUSPECTED_SECONDS
@@ -184,9 +200,7 @@ class Surveyor:
                     continue
                 try:
                     async with asyncio.timeout(HTTPS_SECONDS):
-                        latency = await https_latency_seconds(
-                            node, self._tls, mark=self._mark, ipv6=self._ipv6
-                        )
+                        latency = await https_latency_seconds(node, self._tls, mark=self._mark, ipv6=True)
                 except (RelayDialError, TimeoutError):
                     continue
                 return region_id, latency
@@ -202,6 +216,7 @@ class Surveyor:
             eligible=eligible_homes(regions),
             scores=self._scores,
             home_alive=self._home_alive(now),
+            may_move=self._home_may_move(),
             now=now,
         )
 

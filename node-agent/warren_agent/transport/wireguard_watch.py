@@ -40,15 +40,19 @@ class WireGuardWatch:
         writer: EndpointWriter,
         loopback_endpoint: Callable[[NodePublic], AddrPort],
         relayed_in: Callable[[NodePublic], int],
+        on_handshake: Callable[[NodePublic], None],
         done: Callable[[], None],
     ) -> None:
-        """`relayed_in` counts the packets that relays brought for a peer so far."""
+        """`relayed_in` counts the packets that relays brought for a peer so far. `on_handshake` is called
+        for each new session with a peer."""
         self._wireguard = wireguard
         self._machine = machine
         self._writer = writer
         self._loopback_endpoint = loopback_endpoint
         self._relayed_in = relayed_in
+        self._on_handshake = on_handshake
         self._done = done
+        self._handshakes: dict[NodePublic, int] = {}
         self._counts: dict[NodePublic, Counts] = {}
         self._look = asyncio.Event()
         self._failing = False
@@ -59,6 +63,7 @@ class WireGuardWatch:
 
     def forget(self, key: NodePublic) -> None:
         self._counts.pop(key, None)
+        self._handshakes.pop(key, None)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -92,6 +97,11 @@ class WireGuardWatch:
         new = Counts(stats.rx_bytes, stats.tx_bytes, self._relayed_in(key))
         old = self._counts.get(key)
         self._counts[key] = new
+        # Wall-clock time: only that it changed means something.
+        if self._handshakes.get(key, 0) != stats.last_handshake_unix_ns:
+            self._handshakes[key] = stats.last_handshake_unix_ns
+            if old is not None:
+                self._on_handshake(key)
         endpoint = stats.endpoint
         stand_in = endpoint is None or endpoint.ip.is_loopback
         if old is None and not stand_in and endpoint is not None:

@@ -28,7 +28,9 @@ from warren_wire.control.messages import (
     Node,
     PeerChange,
     PingRequest,
+    PingResponse,
     RegisterResponse,
+    decode,
 )
 from warren_wire.control.netmap import Netmap
 from warren_wire.keys import DiscoPrivate, MachinePrivate
@@ -68,6 +70,10 @@ class Node_:  # noqa: N801
 Start = Callable[..., Awaitable[Node_]]
 
 
+async def pinged(kind: str, address: str) -> PingResponse:
+    return PingResponse(type=kind, ip=address, latency_seconds=0.25)
+
+
 @pytest.fixture
 async def control() -> AsyncIterator[ScriptedControl]:
     server = ScriptedControl()
@@ -98,6 +104,7 @@ async def start(control: ScriptedControl, tmp_path: Path) -> AsyncIterator[Start
             ssl_context=client_context(),
             on_netmap=maps.append,
             on_registered=lambda: registered.append(True),
+            ping=pinged,
             watchdog_seconds=watchdog_seconds,
         )
         node = Node_(client, maps, registered, asyncio.create_task(client.run()))
@@ -261,6 +268,40 @@ async def test_a_sign_of_life_is_given_once_for_each_request(control: ScriptedCo
     assert control.signs_of_life.empty()
 
 
+@pytest.mark.parametrize("noise", [False, True])
+async def test_the_result_of_each_kind_of_ping_is_posted(
+    control: ScriptedControl, start: Start, noise: bool
+) -> None:
+    await start()
+    poll = await polled(control)
+    poll.send(FIRST)
+    ping = PingRequest(
+        url=f"{control.url}/pong?id=7", url_is_noise=noise, types="disco,TSMP", ip="100.64.0.2"
+    )
+    poll.send(MapResponse(keep_alive=True, ping_request=ping))
+    async with asyncio.timeout(20):
+        posted = [await control.ping_results.get() for _ in range(2)]
+    assert [(path, decode(PingResponse, body).type) for path, body in posted] == [
+        ("/pong?id=7", "disco"),
+        ("/pong?id=7", "TSMP"),
+    ]
+    answer = decode(PingResponse, posted[0][1])
+    assert (answer.ip, answer.latency_seconds, answer.err) == ("100.64.0.2", 0.25, "")
+
+
+async def test_requests_into_the_node_are_not_answered(control: ScriptedControl, start: Start) -> None:
+    await start()
+    poll = await polled(control)
+    poll.send(FIRST)
+    ping = PingRequest(url=f"{control.url}/pong?id=8", types="c2n", payload=b"GET /echo HTTP/1.1\r\n\r\n")
+    poll.send(MapResponse(keep_alive=True, ping_request=ping))
+    alive = PingRequest(url=f"{control.url}/alive?id=9")
+    poll.send(MapResponse(keep_alive=True, ping_request=alive))
+    async with asyncio.timeout(20):
+        assert await control.signs_of_life.get() == "HEAD /alive?id=9"
+    assert control.ping_results.empty()
+
+
 async def test_an_expired_node_key_without_join_key_must_be_rotated(
     control: ScriptedControl, start: Start
 ) -> None:
@@ -289,6 +330,7 @@ async def test_a_server_that_is_not_trusted_is_refused(tmp_path: Path) -> None:
         ssl_context=client_context(),
         on_netmap=lambda _: None,
         on_registered=lambda: None,
+        ping=pinged,
     )
     task = asyncio.create_task(client.run())
     try:

@@ -14,6 +14,7 @@ import pytest
 
 from warren_agent.errors import SetupError
 from warren_agent.local_api import LocalApi, RequestError, ask, is_served
+from warren_agent.paths.values import PingKind
 
 
 class Answers:
@@ -23,10 +24,10 @@ class Answers:
     async def status(self) -> Mapping[str, Any]:
         return {"node": {"name": "home"}}
 
-    async def ping(self, peer: str) -> Mapping[str, Any]:
+    async def ping(self, peer: str, kind: PingKind) -> Mapping[str, Any]:
         if peer != "office":
             raise RequestError(f"no member is called {peer}")
-        return {"name": peer, "answered": True}
+        return {"name": peer, "kind": kind.value, "answered": True}
 
     async def netcheck(self) -> Mapping[str, Any]:
         return {"udp": True}
@@ -51,7 +52,9 @@ def path(tmp_path: Path) -> Path:
 
 async def test_questions_are_answered(answers: Answers, path: Path) -> None:
     assert await ask(path, "GET", "status") == {"node": {"name": "home"}}
-    assert await ask(path, "POST", "ping", {"peer": "office"}) == {"name": "office", "answered": True}
+    for question, kind in (({}, "disco"), ({"kind": "tsmp"}, "tsmp"), ({"kind": "icmp"}, "icmp")):
+        answer = await ask(path, "POST", "ping", {"peer": "office", **question})
+        assert answer == {"name": "office", "kind": kind, "answered": True}
     assert await ask(path, "POST", "netcheck", {}) == {"udp": True}
     assert not answers.ended
     await ask(path, "POST", "down")
@@ -67,6 +70,10 @@ async def test_a_question_without_answer_says_why(answers: Answers, path: Path) 
         await ask(path, "POST", "ping", {"peer": "printer"})
     with pytest.raises(RequestError, match="a name or an address is expected"):
         await ask(path, "POST", "ping", {"peer": 7})
+    unknown: tuple[object, ...] = ("peerapi", 7, None, [])
+    for other in unknown:
+        with pytest.raises(RequestError, match="disco, tsmp, icmp is expected"):
+            await ask(path, "POST", "ping", {"peer": "office", "kind": other})
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b'"peer"', b"[" * 4000])

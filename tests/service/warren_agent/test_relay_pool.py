@@ -71,7 +71,7 @@ class Relay:
 class Member:
     """A pool, what it received and which regions are connected."""
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
+    def __init__(self, tls: ssl.SSLContext, quiet: float = 60.0, sign: float = 5.0) -> None:
         self.key = NodePrivate.from_seed(os.urandom(32))
         self.counters = TransportCounters()
         self.packets: asyncio.Queue[tuple[int, NodePublic, bytes]] = asyncio.Queue()
@@ -85,6 +85,8 @@ class Member:
             counters=self.counters,
             on_events=self._on_events,
             on_state=self._on_state,
+            quiet_seconds=quiet,
+            sign_seconds=sign,
         )
 
     def _on_events(self, region: int, events: Sequence[ClientEvent]) -> None:
@@ -117,8 +119,8 @@ class Member:
 
 
 @asynccontextmanager
-async def running(tls: ssl.SSLContext) -> AsyncIterator[Member]:
-    member = Member(tls)
+async def running(tls: ssl.SSLContext, quiet: float = 60.0, sign: float = 5.0) -> AsyncIterator[Member]:
+    member = Member(tls, quiet, sign)
     task = asyncio.create_task(member.pool.run())
     await asyncio.sleep(0)
     try:
@@ -263,3 +265,67 @@ async def test_a_living_connection_survives_a_network_change(relay: Relay) -> No
         await member.pool.probe(within_seconds=0.3)
         assert member.connected == {HOME}
         assert member.counters.relay_connects == 1
+
+
+async def test_a_relay_that_hangs_with_its_connection_up_is_left_and_taken_again(relay: Relay) -> None:
+    async with stalling(relay.port) as wire, running(relay.client_tls(), quiet=0.05, sign=0.2) as member:
+        member.use(home=relay.node(derp_port=wire.port))
+        member.pool.set_home(HOME)
+        await member.until(lambda: member.connected == {HOME})
+        wire.flowing.clear()
+        member.pool.send(HOME, member.key.public, [b"into a hanging relay"])
+        await member.until(lambda: member.counters.relay_silent > 0)
+        await member.until(lambda: member.connected == set())
+        wire.flowing.set()
+        await member.until(lambda: member.connected == {HOME})
+
+
+async def test_a_quiet_relay_that_answers_stays_connected(relay: Relay) -> None:
+    async with running(relay.client_tls(), quiet=0.01, sign=1.0) as member:
+        member.use(home=relay.node())
+        member.pool.set_home(HOME)
+        await member.until(lambda: member.connected == {HOME})
+        connected_at = member.pool.heard_at(HOME)
+        assert connected_at is not None
+        member.pool.send(HOME, NodePrivate.from_seed(os.urandom(32)).public, [b"to nobody"])
+        await member.until(lambda: (member.pool.heard_at(HOME) or 0) > connected_at)
+        assert member.counters.relay_connects == 1
+        assert member.counters.relay_silent == 0
+
+
+class Wire:
+    """A TCP connection that somebody can hold up without breaking it."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = 0
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.one_way(reader, there_writer))
+                group.create_task(self.one_way(there_reader, writer))
+        except* OSError:
+            pass
+
+    async def one_way(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await self.flowing.wait()
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def stalling(target: int) -> AsyncIterator[Wire]:
+    wire = Wire(target)
+    server = await asyncio.start_server(wire.carry, "127.0.0.1", 0)
+    wire.port = server.sockets[0].getsockname()[1]
+    try:
+        yield wire
+    finally:
+        wire.flowing.set()
+        server.close()

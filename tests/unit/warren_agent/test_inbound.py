@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from typing import Any
 
@@ -106,6 +106,12 @@ def test_a_rule_lets_its_ports_in_and_icmp_by_its_addresses_alone() -> None:
         "ip saddr 100.64.0.2 ip daddr 100.64.0.1 tcp dport 22 accept",
         "drop",
     ]
+
+
+def test_signals_between_node_programs_reach_own_addresses_without_a_rule() -> None:
+    own = [Span.of(ip_network("100.64.0.1/32"))]
+    found = [line(expressions) for expressions in inbound_expressions((), LOCAL, own)]
+    assert found == ["replies accept", "ip daddr 100.64.0.1 l4proto 99 accept", "drop"]
 
 
 def test_a_rule_without_protocols_means_tcp_udp_and_icmp() -> None:

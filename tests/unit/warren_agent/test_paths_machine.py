@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given, settings
@@ -163,6 +164,29 @@ def test_a_router_that_forgets_its_mappings_costs_seconds_not_the_path() -> None
     net.run(20)
     assert both(home, office, DIRECT)
     assert longest_silence(home, began) < 4
+
+
+def test_a_host_with_another_address_goes_by_relay_at_once_and_tells_its_new_one() -> None:
+    net, home, office = pair()
+    net.talk(home, office)
+    net.run_until(lambda: both(home, office, DIRECT), within=3)
+    net.run(20)
+    changed = net.now
+    net.readdress(home, IPv4Address("192.168.1.99"))
+    assert home.path_to(office) is RELAY
+    net.run_until(lambda: both(home, office, DIRECT), within=1.0)
+    net.run(5)
+    assert both(home, office, DIRECT)
+    assert longest_silence(home, changed) < 1.0
+    assert home.machine.counters.early_lapses == 0
+
+
+def test_a_lost_address_of_the_other_family_leaves_the_path() -> None:
+    net, home, office = pair()
+    net.talk(home, office)
+    net.run_until(lambda: both(home, office, DIRECT), within=3)
+    home.machine.network_changed([IPv6Address("2001:db8::1")], net.now)
+    assert both(home, office, DIRECT)
 
 
 def test_a_restarted_agent_adopts_the_path_without_a_gap() -> None:

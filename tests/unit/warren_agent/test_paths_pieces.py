@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from warren_agent.kernel.addresses import InterfaceAddress, reachable
 from warren_agent.paths.candidates import MAX_LISTED, MAX_PING_SOURCES, Candidates, is_usable
 from warren_agent.paths.deadlines import Deadlines
+from warren_agent.paths.families import BOTH, IPV4, IPV6, FamilyChoice
 from warren_agent.paths.home import HomeChoice
 from warren_agent.paths.loopback_addresses import BASE, SIZE, LoopbackAddresses, natural_offset
+from warren_agent.paths.netcheck import StunServer
 from warren_agent.paths.own_endpoints import KEPT_SECONDS, OwnEndpoints
+from warren_agent.paths.probe_plan import ProbePlan
 from warren_agent.paths.ranking import Proven, is_better
 from warren_agent.paths.relays import RelayRoutes
 from warren_agent.paths.traffic import Counts, Traffic, between
@@ -62,7 +65,7 @@ def test_two_addresses_are_never_better_than_each_other(one: float, other: float
 
 
 def test_candidates_live_as_long_as_their_reasons() -> None:
-    candidates = Candidates(ipv4_only=False)
+    candidates = Candidates(BOTH)
     candidates.set_map([PUBLIC, LAN], 0)
     candidates.set_call([LAN, OTHER], 0)
     candidates.saw(V6, 0)
@@ -75,7 +78,7 @@ def test_candidates_live_as_long_as_their_reasons() -> None:
 
 
 def test_a_call_makes_every_candidate_ready_to_be_pinged() -> None:
-    candidates = Candidates(ipv4_only=False)
+    candidates = Candidates(BOTH)
     candidates.set_map([PUBLIC], 0)
     known = candidates.get(PUBLIC)
     assert known is not None
@@ -97,16 +100,16 @@ def test_a_call_makes_every_candidate_ready_to_be_pinged() -> None:
     ],
 )
 def test_addresses_that_can_lead_nowhere_are_no_candidates(text: str) -> None:
-    assert not is_usable(AddrPort.parse(text), ipv4_only=False)
+    assert not is_usable(AddrPort.parse(text), BOTH)
 
 
 def test_ipv6_is_left_out_where_it_would_be_mixed() -> None:
-    assert is_usable(V6, ipv4_only=False)
-    assert not is_usable(V6, ipv4_only=True)
+    assert is_usable(V6, BOTH)
+    assert not is_usable(V6, IPV4)
 
 
 def test_lists_and_ping_sources_are_bounded() -> None:
-    candidates = Candidates(ipv4_only=True)
+    candidates = Candidates(IPV4)
     candidates.set_map([AddrPort(IPv4Address(n + (10 << 24)), 5) for n in range(1000)], 0)
     assert len(candidates) == MAX_LISTED
     for port in range(1, 200):
@@ -327,27 +330,63 @@ def report(*mapped: AddrPort, varies: bool | None = False) -> NetcheckReport:
 
 
 def test_public_then_local_endpoints_are_offered() -> None:
-    own = OwnEndpoints(41641, ipv4_only=True)
-    assert own.update(report(PUBLIC), [LAN.ip, V6.ip], 0) == (
+    own = OwnEndpoints(41641)
+    assert own.update(report(PUBLIC), [LAN.ip, V6.ip], 0, IPV4) == (
         (PUBLIC, EndpointType.STUN),
         (LAN, EndpointType.LOCAL),
     )
 
 
-def test_ipv6_is_offered_where_there_is_nothing_else() -> None:
-    own = OwnEndpoints(41641, ipv4_only=True)
-    assert own.update(report(), [V6.ip], 0) == ((V6, EndpointType.LOCAL),)
+def test_only_endpoints_of_usable_families_are_offered() -> None:
+    own = OwnEndpoints(41641)
+    assert own.update(report(PUBLIC), [V6.ip], 0, IPV6) == ((V6, EndpointType.LOCAL),)
+
+
+def test_a_userspace_node_keeps_to_one_family_and_leaves_ipv4_only_where_it_leads_nowhere() -> None:
+    choice = FamilyChoice(one_at_a_time=True)
+    only_v6 = NetcheckReport(udp=True, ipv6=V6)
+    assert choice.have([LAN.ip, V6.ip]) == IPV4
+    assert choice.measured(only_v6) == IPV4, "one lost answer"
+    assert choice.measured(only_v6) == IPV6
+    assert choice.measured(report(PUBLIC)) == IPV4
+    assert choice.have([V6.ip]) == IPV6
+    assert choice.have([]) == IPV4
+    assert FamilyChoice(one_at_a_time=False).have([LAN.ip]) == BOTH
+
+
+def test_a_big_relay_map_is_measured_whole_only_now_and_then() -> None:
+    servers = [StunServer(region, AddrPort(V6.ip, region)) for region in range(1, 30)]
+    latency = {server.region: server.region / 1000 for server in servers}
+    plan = ProbePlan()
+    assert plan.choose(servers, latency={}, home=0, now=0) == servers
+    assert [s.region for s in plan.choose(servers, latency=latency, home=9, now=20)] == [1, 2, 3, 9]
+    assert plan.choose(servers, latency={}, home=9, now=40) == servers, "nothing answered"
+    assert len(plan.choose(servers, latency=latency, home=9, now=339)) == 4
+    assert plan.choose(servers, latency=latency, home=9, now=340) == servers
+    plan.reset()
+    assert plan.choose(servers, latency=latency, home=9, now=341) == servers
+
+
+def test_home_does_not_move_while_nobody_would_learn_of_it() -> None:
+    home = HomeChoice(NodePrivate.from_seed(bytes(32)).public, 2)
+    measured = {1: 0.001, 2: 0.5}
+
+    def choose(*, may_move: bool) -> int:
+        return home.choose(measured, eligible=[1, 2], scores={}, home_alive=False, may_move=may_move, now=1.0)
+
+    assert choose(may_move=False) == 2
+    assert choose(may_move=True) == 1
 
 
 def test_a_public_endpoint_is_kept_for_minutes_without_an_answer() -> None:
-    own = OwnEndpoints(41641, ipv4_only=True)
+    own = OwnEndpoints(41641)
     own.update(report(PUBLIC), [], 0)
     assert own.update(report(), [], KEPT_SECONDS) == ((PUBLIC, EndpointType.STUN),)
     assert own.update(report(), [], KEPT_SECONDS + 1) == ()
 
 
 def test_a_hard_nat_offers_the_local_port_too_and_does_not_pile_up_ports() -> None:
-    own = OwnEndpoints(41641, ipv4_only=True)
+    own = OwnEndpoints(41641)
     for port in range(50000, 50020):
         listed = own.update(report(AddrPort(PUBLIC.ip, port), varies=True), [], 1.0)
     assert (PUBLIC, EndpointType.STUN_LOCAL_PORT) in listed
@@ -356,7 +395,7 @@ def test_a_hard_nat_offers_the_local_port_too_and_does_not_pile_up_ports() -> No
 
 
 def test_another_network_has_other_public_addresses() -> None:
-    own = OwnEndpoints(41641, ipv4_only=True)
+    own = OwnEndpoints(41641)
     own.update(report(PUBLIC), [], 0)
     own.forget_public()
     assert own.update(report(), [LAN.ip], 1) == ((LAN, EndpointType.LOCAL),)

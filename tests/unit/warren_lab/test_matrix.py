@@ -20,8 +20,9 @@ from warren_lab.matrix.cells import (
     topology,
 )
 from warren_lab.matrix.kinds import KINDS, can_be_direct
-from warren_lab.matrix.results import Report, Result, Seen
+from warren_lab.matrix.results import Report, Result
 from warren_lab.matrix.show import complaints, line, markdown
+from warren_lab.scenario.observe import Reach
 
 # Rows and columns as in the published accounts of NAT traversal: D direct, R only by a relay.
 COLUMNS = ("public", "one-to-one", "full-cone", "easy-af", "easy", "hard", "udp-blocked")
@@ -91,25 +92,25 @@ def test_cells_and_pairs_are_chosen_by_name() -> None:
         kinds_named("easy,soft")
 
 
-def result(name: str, seen: Seen, direct: float | None = None) -> Result:
+def result(name: str, seen: Reach, direct: float | None = None) -> Result:
     return Result(cell(name), seen, 0.1, direct)
 
 
 @pytest.mark.parametrize(
     ("ours", "stock", "complaint"),
     [
-        (result("ours-ours:easy/easy", Seen.DIRECT, 1.0), ("easy/easy", Seen.DIRECT, 0.5), None),
-        (result("ours-ours:easy/hard", Seen.RELAYED), ("easy/hard", Seen.RELAYED, None), None),
-        (result("ours-ours:easy/hard", Seen.DIRECT, 1.0), ("easy/hard", Seen.RELAYED, None), None),
-        (result("ours-ours:easy/easy", Seen.RELAYED), ("easy/easy", Seen.RELAYED, None), "is possible"),
-        (result("ours-ours:easy/hard", Seen.NOTHING), ("easy/hard", Seen.RELAYED, None), "nothing"),
-        (result("ours-ours:easy/hard", Seen.RELAYED), ("easy/hard", Seen.DIRECT, 1.0), "stock is direct"),
-        (result("ours-ours:easy/easy", Seen.DIRECT, 5.1), ("easy/easy", Seen.DIRECT, 0.1), "after 5.1 s"),
-        (result("ours-ours:easy/easy", Seen.DIRECT, 5.1), ("easy/easy", Seen.DIRECT, 4.0), None),
+        (result("ours-ours:easy/easy", Reach.DIRECT, 1.0), ("easy/easy", Reach.DIRECT, 0.5), None),
+        (result("ours-ours:easy/hard", Reach.RELAYED), ("easy/hard", Reach.RELAYED, None), None),
+        (result("ours-ours:easy/hard", Reach.DIRECT, 1.0), ("easy/hard", Reach.RELAYED, None), None),
+        (result("ours-ours:easy/easy", Reach.RELAYED), ("easy/easy", Reach.RELAYED, None), "is possible"),
+        (result("ours-ours:easy/hard", Reach.NOTHING), ("easy/hard", Reach.RELAYED, None), "nothing"),
+        (result("ours-ours:easy/hard", Reach.RELAYED), ("easy/hard", Reach.DIRECT, 1.0), "stock is direct"),
+        (result("ours-ours:easy/easy", Reach.DIRECT, 5.1), ("easy/easy", Reach.DIRECT, 0.1), "after 5.1 s"),
+        (result("ours-ours:easy/easy", Reach.DIRECT, 5.1), ("easy/easy", Reach.DIRECT, 4.0), None),
     ],
 )
 def test_worse_is_what_physics_or_stock_does_better(
-    ours: Result, stock: tuple[str, Seen, float | None], complaint: str | None
+    ours: Result, stock: tuple[str, Reach, float | None], complaint: str | None
 ) -> None:
     report = Report((ours, result(f"stock-stock:{stock[0]}", stock[1], stock[2])))
     assert report.good == (complaint is None)
@@ -120,14 +121,14 @@ def test_worse_is_what_physics_or_stock_does_better(
 
 
 def test_stock_is_the_measure_and_never_measured() -> None:
-    report = Report((result("stock-stock:easy/easy", Seen.NOTHING),))
+    report = Report((result("stock-stock:easy/easy", Reach.NOTHING),))
     assert report.good
     assert report.document()["cells"][0]["worse"] == []
 
 
 def test_tables_show_each_pair_with_its_kinds() -> None:
     report = Report(
-        (result("ours-ours:easy/hard", Seen.NOTHING), result("ours-ours:hard/easy", Seen.RELAYED))
+        (result("ours-ours:easy/hard", Reach.NOTHING), result("ours-ours:hard/easy", Reach.RELAYED))
     )
     text = markdown(report)
     assert "| first packet from | easy | hard |" in text

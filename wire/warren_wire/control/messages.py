@@ -49,6 +49,7 @@ __all__ = [
     "Node",
     "PeerChange",
     "PingRequest",
+    "PingResponse",
     "PortRange",
     "PreparedMapResponse",
     "RegisterAuth",
@@ -284,6 +285,21 @@ class PingRequest(Message, frozen=True, kw_only=True):
     types: str = ""
     ip: str = ""
     payload: bytes | None = None
+
+
+class PingResponse(Message, frozen=True, kw_only=True):
+    """The result of one kind of ping that a `PingRequest` asked for, as the node posts it."""
+
+    type: str = ""
+    ip: str = ""
+    node_ip: str = ""
+    node_name: str = ""
+    err: str = ""
+    latency_seconds: float = 0.0
+    endpoint: str = ""
+    derp_region_id: int = 0
+    derp_region_code: str = ""
+    is_local_ip: bool = False
 
 
 class MapResponse(Message, frozen=True, kw_only=True):
