@@ -73,6 +73,17 @@ def set_up(
     _netlink(namespace, change)
 
 
+def replace_address(namespace: str, name: str, address: IPv4Interface, gateway: IPv4Address) -> None:
+    """In place of an interface's IPv4 addresses, with whose last one the kernel removes their routes."""
+
+    def change(netlink: Any) -> None:
+        netlink.flush_addr(index=_index(netlink, name), family=2)
+        _raise_with(netlink, name, [address])
+        _add(netlink, [Route(gateway)])
+
+    _netlink(namespace, change)
+
+
 def add_routes(namespace: str, routes: Iterable[Route]) -> None:
     """Add routes by gateways that the namespace reaches already."""
     _netlink(namespace, lambda netlink: _add(netlink, routes))

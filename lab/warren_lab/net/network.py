@@ -95,6 +95,13 @@ class Network:
         links.replace_address(namespace, "wan", IPv4Interface(f"{wan}/{PUBLIC_V4.prefixlen}"), PUBLIC_GATEWAY)
         forget_mappings(namespace)
 
+    def readdress(self, host: str, address: IPv4Address) -> None:
+        """Give a host behind a router another address of its LAN in place of the one it has."""
+        router = next(router for router in self.topology.routers if host in router.hosts)
+        links.replace_address(
+            self.namespace(host), "eth0", IPv4Interface(f"{address}/{router.lan.prefixlen}"), router.gateway
+        )
+
     def set_mapping_lifetime(self, router: str, seconds: int) -> None:
         """How long a router keeps an idle UDP mapping."""
         namespaces.set_kernel_values(
