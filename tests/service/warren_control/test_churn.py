@@ -21,6 +21,8 @@ from .conftest import BOOTSTRAP, Running, StartServer
 ROUNDS = 5
 AT_A_TIME = 10
 EACH_ROUND = 100
+# The loop may still hold the one or other connection that has just ended; leaks would be hundreds.
+JUST_ENDED = 5
 # Two of a connection and its poll; their client's own are not counted.
 TASKS_OF_A_CLIENT = 2
 
@@ -85,8 +87,8 @@ async def test_hundreds_of_machines_that_come_and_go_leave_only_the_note_that_th
         after = holdings()
         tombstones = (ROUNDS - 1) * EACH_ROUND
         assert len(store.snapshot.nodes) == 1
-        assert after.pop("Node") <= before.pop("Node") + tombstones
-        assert after == before
+        before["Node"] += tombstones
+        assert {name: count for name, count in after.items() if count > before[name] + JUST_ENDED} == {}
         await member.until(lambda: not member.netmap.peers)
 
 
