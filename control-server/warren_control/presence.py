@@ -42,6 +42,8 @@ class Presence:
         self._hub = hub
         self._publish = publish
         self._clock = clock
+        self.on_expired: Callable[[list[int]], None] = _ignore
+        """Told the nodes whose time is over since the last look."""
         self._left: dict[int, datetime] = {}
         self._started = clock()
         self._looked = self._swept = self._started
@@ -111,6 +113,11 @@ class Presence:
         if due:
             # Stock clients act on an expiry ten seconds late by themselves, and at once when told again.
             self._publish(whole_and_self(*due))
+            self.on_expired(due)
+
+
+def _ignore(_nodes: list[int]) -> None:
+    """Nobody wants to know."""
 
 
 def idle_ephemeral(store: Store, hub: Hub, started: datetime, now: datetime) -> list[Node]:

@@ -177,6 +177,10 @@ class Writer:
         self._store.swap(model.with_regions(self.snapshot, regions), Change(derp_map=True))
 
 
+def _ignore(_before: Snapshot, _nodes: Sequence[Node]) -> None:
+    """Nobody wants to know."""
+
+
 def _announces_alike(old: Node, new: Node) -> bool:
     return (old.advertised_routes, old.tags, old.owner) == (new.advertised_routes, new.tags, new.owner)
 
@@ -195,6 +199,8 @@ class Store:
         self.snapshot = snapshot
         self.enforcer = enforcer or Enforcer(snapshot)
         self._publish = publish
+        self.on_nodes: Callable[[Snapshot, Sequence[Node]], None] = _ignore
+        """Told the snapshot before and the nodes that differ from it or are gone."""
         self._lock = asyncio.Lock()
         self._dirty: set[int] = set()
         self._dirty_primaries = False
@@ -214,7 +220,8 @@ class Store:
     def swap(self, snapshot: Snapshot, change: Change, nodes: Sequence[Node] = ()) -> None:
         """Only for `Writer`. `nodes` are those that differ between the snapshots, or that are gone."""
         follows = self.enforcer.follow(snapshot, [node.id for node in nodes], change)
-        self.snapshot = snapshot
+        before, self.snapshot = self.snapshot, snapshot
+        self.on_nodes(before, nodes)
         self._publish(merge(change, follows))
 
     def mark_dirty(self, nodes: Sequence[int], *, primaries: bool) -> None:
