@@ -217,6 +217,8 @@ class PolicyKeeper:
             await writer.put_policy(version, live)
         self.current, self._is_current = version, True
         self._settled()
+        about = {"version": version.version, "source": version.source.value, "who": version.author}
+        logger.info("policy in force", extra=about)
 
     def _next(self, text: str, source: Source, author: str, comment: str) -> PolicyVersion:
         domains = self.domains(self._store.snapshot) if text else frozenset()
