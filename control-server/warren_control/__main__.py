@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -18,9 +19,14 @@ from warren_control.api.keys import shown
 from warren_control.config import Config
 from warren_control.db.engine import open_engine, parse_url
 from warren_control.db.repository import Repository, Write
+from warren_control.enforcement.enforcer import Enforcer
+from warren_control.enforcement.network import domains_of
 from warren_control.errors import ConfigError, ControlError
 from warren_control.keyfiles import noise_key
 from warren_control.keys import new_key
+from warren_control.model import Snapshot
+from warren_control.policies.examination import Examination, examine
+from warren_control.policies.report import told
 from warren_control.store import utc_now
 from warren_runtime import logs
 from warren_runtime.settings import SettingsError
@@ -89,6 +95,49 @@ def check(config_file: Path) -> None:
     """Say whether the configuration can be used; every problem on a line."""
     _loaded(config_file)
     click.echo("the configuration is valid")
+
+
+@main.group("policy")
+def policy_group() -> None:
+    """Look at policies on this machine, without a running server."""
+
+
+@policy_group.command("check")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    envvar="WARREN_CONTROL_CONFIG",
+    help="The server's YAML file: its users and machines are what the policy's own tests run against.",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+def check_policy(config_file: Path | None, file: Path) -> None:
+    """Say whether a server would take the policy in FILE; without --config its tests are not run.
+
+    Problems are told as FILE:LINE:COLUMN; the exit code is 1 if there are any.
+    """
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        _fail(ConfigError(f"cannot read {file}: {error.strerror}"))
+        raise
+    if config_file is None:
+        nobody = Snapshot()
+        found = replace(examine(text, Enforcer(nobody), nobody, frozenset()), tests=())
+    else:
+        loaded = _loaded(config_file)
+
+        async def look(repository: Repository) -> Examination:
+            snapshot = await repository.load(utc_now())
+            domains = domains_of(snapshot, loaded.policy_domains)
+            return examine(text, Enforcer(snapshot, loaded.server_url), snapshot, domains)
+
+        found = _with_repository(loaded, look)
+    for line in told(str(file), found):
+        click.echo(line)
+    if not found.accepted:
+        sys.exit(1)
+    click.echo(f"{file} is valid" + ("" if config_file else "; its own tests were not run"))
 
 
 @main.group()

@@ -49,8 +49,8 @@ async def test_a_wrong_file_is_told_by_file_line_and_column(warren: Warren, fold
     output = await warren("policy", "check", file, code=1)
     assert output.startswith(f"{file}:4:")
     assert 'did you mean "tag:web"?' in output
-    refused = await warren("policy", "set", file, code=1)
-    assert f"{file}:4:" in refused
+    for command in ("set", "diff"):
+        assert f"{file}:4:" in await warren("policy", command, file, code=1)
     assert await warren("policy", "show") == ""
     document = json.loads(await warren("policy", "check", file, "-o", "json", code=1))
     assert (document["ok"], document["problems"][0]["line"]) == (False, 4)
