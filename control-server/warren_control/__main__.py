@@ -14,7 +14,7 @@ from typing import TypeVar
 import click
 import msgspec
 
-from warren_control import app, backup, config, names, routes
+from warren_control import app, backup, config, headscale, names, routes
 from warren_control.api.keys import shown
 from warren_control.config import Config
 from warren_control.db.engine import open_engine, parse_url
@@ -221,6 +221,52 @@ def restore_backup(config_file: Path, archive: Path) -> None:
         click.echo(asyncio.run(backup.restore(loaded, archive)))
     except ControlError as error:
         _fail(error)
+
+
+@main.group("import")
+def import_group() -> None:
+    """Take over what another control server knows."""
+
+
+@import_group.command("headscale")
+@config_option
+@click.option("--database", required=True, type=click.Path(path_type=Path), help="Its SQLite file.")
+@click.option(
+    "--noise-key",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Its Noise key: the file that noise.private_key_path names.",
+)
+@click.option(
+    "--policy-out", type=click.Path(path_type=Path), help="Where to write the policy that its database has."
+)
+@click.option("--skip-unusable", is_flag=True, help="Leave out nodes that cannot be taken over.")
+def import_headscale(
+    config_file: Path, database: Path, noise_key: Path, policy_out: Path | None, skip_unusable: bool
+) -> None:
+    """Fill an empty database and the Noise key from a stopped Headscale 0.29.
+
+    Under the same URL its clients then go on here without a login. Pre-auth and API keys stay behind.
+    """
+    loaded = _loaded(config_file)
+    try:
+        found = headscale.read(database)
+        translated = headscale.translate(found, loaded.pools, utc_now())
+        for reason in translated.left_out:
+            click.echo(f"warren-control: left out: {reason}", err=True)
+        if translated.left_out and not skip_unusable:
+            raise ConfigError("nothing was taken over; --skip-unusable takes over the others")
+        asyncio.run(headscale.take_over(loaded, translated, noise_key.read_bytes()))
+        if policy_out is not None and found.policy:
+            policy_out.write_text(found.policy)
+    except (ControlError, OSError) as error:
+        _fail(error)
+    snapshot = translated.snapshot
+    click.echo(
+        f"{len(snapshot.nodes)} nodes and {len(found.users)} users taken over; {len(found.keys)} keys not"
+    )
+    if found.policy and policy_out is None:
+        click.echo("its policy was not: give --policy-out FILE, then `warren policy set FILE`")
 
 
 def _with_repository(loaded: Config, act: Callable[[Repository], Awaitable[T]]) -> T:
