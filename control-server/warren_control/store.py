@@ -8,7 +8,6 @@ later and together; presence and endpoints are not stored at all.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -93,11 +92,18 @@ class Writer:
 
     async def remove(self, node: Node, now: datetime) -> Node:
         """Deletes a node; what still polls with its key is told that it is logged out."""
-        gone = dataclasses.replace(node, deleted_at=now, expiry=now, online=False, endpoints=())
+        gone = model.tombstone(node, now)
         after, moved = model.with_nodes(self.snapshot, drop=(gone,))
         await self._store.records.write(Write(nodes=(gone,), primaries=after.primaries if moved else None))
         self._store.swap(after, whole_and_self(node.id, *moved), (gone,))
         return gone
+
+    async def forget_removed(self, now: datetime) -> None:
+        """Nodes that were deleted long ago are told nothing any more."""
+        old = [node for node in self.snapshot.removed.values() if model.is_forgotten(node, now)]
+        if old:
+            await self._store.records.write(Write(dropped_nodes=[node.id for node in old]))
+            self._store.swap(model.without_removed(self.snapshot, old), NOTHING)
 
     async def put_policy(self, version: PolicyVersion, live: LivePolicy | None) -> None:
         """Another policy, or none, is in force from now on; routes that it approves are approved."""
