@@ -174,10 +174,6 @@ class Tailscaled:
         command = [*prefix, str(self._client), f"--socket={self.socket}", *arguments]
         return self._run.call(command, namespace=self.namespace, timeout_seconds=timeout_seconds)
 
-    def command(self, *arguments: str) -> list[str]:
-        """A command line of ``tailscale`` for this daemon."""
-        return [str(self._client), f"--socket={self.socket}", *arguments]
-
     def _checked(self, arguments: Sequence[str], timeout_seconds: float = 30.0) -> str:
         answer = self.call(arguments, timeout_seconds)
         if answer.returncode != 0:
