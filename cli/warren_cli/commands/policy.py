@@ -45,12 +45,14 @@ def policy() -> None:
 )
 @click.pass_context
 def show_policy(context: click.Context, version: int | None, output: str) -> None:
-    """Print the policy in force as it was written; nothing where there is none and everybody reaches all."""
+    """Print the policy in force as it was written."""
     answer = ask(context, "GET", "/policy" if version is None else f"/policy/history/{version}")
     if output != "text":
         show(answer, output, [], [])
     elif answer["text"]:
         click.echo(answer["text"], nl=not answer["text"].endswith("\n"))
+    else:
+        click.echo("no policy: everybody reaches everything", err=True)
 
 
 @policy.command("check")
