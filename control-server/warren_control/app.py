@@ -94,7 +94,7 @@ class ControlServer:
         self._config = config
         self.metrics = metrics or ControlMetrics()
         self._clock = clock
-        self._hub = Hub()
+        self._hub = Hub(self.metrics.map_delivery.observe)
         self._stack = AsyncExitStack()
         self._supervisor = Supervisor(on_failure=lambda task: self.metrics.task_failures.labels(task).inc())
         self._ready = False
@@ -264,6 +264,7 @@ class ControlServer:
                 logger.exception("configured keys not taken in")
         self.metrics.nodes.set_function(lambda: len(store.snapshot.nodes))
         self.metrics.revision.set_function(lambda: store.snapshot.revision)
+        self.metrics.waiting.set_function(lambda: self._hub.waiting)
         return store, machine_key
 
     async def _open_policy_file(self) -> PolicyFile | None:

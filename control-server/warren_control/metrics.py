@@ -114,6 +114,17 @@ class ControlMetrics:
         self.map_bytes = Counter(
             "warren_control_map_response_bytes_total", "Bytes of map messages.", registry=registry
         )
+        self.waiting = Gauge(
+            "warren_control_map_streams_waiting",
+            "Nodes that have not taken yet all that they were sent.",
+            registry=registry,
+        )
+        self.map_delivery = Histogram(
+            "warren_control_map_delivery_seconds",
+            "Time from a change to its sending to the last node.",
+            registry=registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+        )
         self.map_build = Histogram(
             "warren_control_map_build_seconds",
             "Time to build the first message of a stream.",
