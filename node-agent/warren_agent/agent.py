@@ -151,17 +151,20 @@ class Agent:
             await self._plane.wireguard.close()
 
     async def _work(self, group: asyncio.TaskGroup) -> None:
-        """The control server is asked beside the making of the device: another container's WireGuard may
-        take its time, and so may a server far away."""
+        """The control server is asked beside the making of the device, but not while another container's
+        WireGuard is waited for: a node that is shown to others must be able to answer them."""
 
         def start(name: str, run: Callable[[], Awaitable[None]]) -> None:
             self._running.append(group.create_task(supervise(name, run), name=name))
 
-        start("control", self._follow_control)
+        if not self._config.userspace_external:
+            start("control", self._follow_control)
         await self._reconciler.prepare(was_known=self._netmap is not None)
         self._prepared = True
         if self._netmap is not None and not self._map_is_current:
             self._use(self._netmap, current=False)
+        if self._config.userspace_external:
+            start("control", self._follow_control)
         for name, run in self._tasks().items():
             start(name, run)
 
