@@ -1,28 +1,30 @@
-"""Two hosts behind two easy NATs as one mesh: Warren's agents, and stock `tailscaled` over `derper`.
+"""Two hosts behind two easy NATs as one mesh: Warren's agents, stock `tailscaled`, or one of each.
 
 home, home-stock -- home-router --+            +-- office-router -- office, office-stock
                                   +- internet -+
                     control (with relay), control-stock, derper
 
-Both pairs cross the same routers and share the machine's processors; only one pair runs at a time.
+All pairs cross the same routers and share the machine's processors; only one pair runs at a time.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Network
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 from warren_lab.certificates import Authority
 from warren_lab.errors import ProcessError
-from warren_lab.hosts import Derper, IperfServer, Tailscaled, WarrenAgent, WarrenControl
+from warren_lab.hosts import Derper, IperfServer, WarrenControl
 from warren_lab.net import Network, PublicHost, Router, Topology
 from warren_lab.net.network import forget_mappings
 from warren_lab.run import Run
+from warren_lab.scenario.lines import echo_lines
+from warren_lab.scenario.nodes import Node, OurNode, Side, StockNode, Via
+from warren_lab.scenario.overlay import derper_region
 from warren_lab.scenario.probe import echo
 from warren_lab.tools import Toolbox
 
@@ -49,25 +51,9 @@ TOPOLOGY: Final = Topology(
     ),
 )
 ROUTERS: Final = tuple(router.name for router in TOPOLOGY.routers)
-DERPER_REGION: Final[dict[str, Any]] = {
-    "RegionID": 901,
-    "RegionCode": "derper",
-    "RegionName": "derper",
-    "Nodes": [
-        {
-            "Name": "901a",
-            "RegionID": 901,
-            "HostName": str(DERPER),
-            "IPv4": str(DERPER),
-            "IPv6": "none",
-            "STUNPort": 3478,
-            "DERPPort": 443,
-        }
-    ],
-}
+DERPER_REGION: Final = derper_region(901, DERPER)
 # Two hosts with the same port share a public port at their router, and its mapping would no longer be easy.
 STOCK_PORT: Final = 41642
-JOIN_SECONDS: Final = 60.0
 
 
 class Lab:
@@ -107,6 +93,7 @@ class Lab:
         for host in ("office", "office-stock"):
             namespace = self.network.namespace(host)
             self._stack.enter_context(echo(namespace))
+            self._stack.enter_context(echo_lines(namespace))
             IperfServer(self.run, host, namespace=namespace)
 
     def _control(self, host: str, **settings: Any) -> WarrenControl:
@@ -130,132 +117,70 @@ class Lab:
             forget_mappings(self.network.namespace(router), "udp")
 
 
-class Pair(Protocol):
-    """Two hosts that join one mesh from nothing, and leave it."""
+class Pair:
+    """Two hosts that join one mesh from nothing, and leave it. The near host joins last and sends.
 
-    near: str
-    """The host that joins last and sends."""
-    head_start: float
-    """Seconds that the near host's daemon took to start before `begin`; 0 where `begin` starts it."""
-    hosts: tuple[str, ...]
-    """Where programs work for a transfer: both hosts and the relay's."""
+    Two nodes of ours use the relay inside their control server; where one is stock, `derper` is the relay.
+    """
 
-    def start(self) -> str:
-        """The far host joins; its mesh address. What the near host needs beforehand runs too."""
-
-    def begin(self) -> None:
-        """Give the near host's command to join; joining goes on."""
-
-    def joined(self) -> None:
-        """Raises `ProcessError` if joining failed."""
-
-    def path(self, address: str) -> str:
-        """How the near host reaches the far one: "direct", "relay" or something else."""
-
-    def end(self) -> None:
-        """Both leave, and their hosts are as they were."""
-
-
-class OurPair:
-    """Two `warren-agent`s with userspace WireGuard."""
-
-    near = "home"
-    head_start = 0.0
-    hosts: tuple[str, ...] = ("home", "office", "control")
-
-    def __init__(self, lab: Lab) -> None:
-        self._stack = ExitStack()
-        self._far, self._near = (
-            self._stack.enter_context(
-                WarrenAgent(
-                    lab.run, lab.toolbox, host, namespace=lab.network.namespace(host), control=lab.control
-                )
-            )
-            for host in ("office", "home")
-        )
-
-    def start(self) -> str:
-        self._far.up()
-        self._far.wait_ready(JOIN_SECONDS)
-        return ipv4(self._far.addresses())
-
-    def begin(self) -> None:
-        self._near.up()
-
-    def joined(self) -> None:
-        self._near.wait_ready(JOIN_SECONDS)
-
-    def path(self, address: str) -> str:
-        return str(self._near.peer(address).get("path", "idle"))
-
-    def end(self) -> None:
-        self._stack.close()
-
-
-class StockPair:
-    """Two stock `tailscaled`s with a control server that names `derper` as the only relay."""
-
-    near = "home-stock"
-    hosts: tuple[str, ...] = ("home-stock", "office-stock", "derper")
-
-    def __init__(self, lab: Lab, number: int) -> None:
+    def __init__(self, lab: Lab, near: Side, far: Side, number: int) -> None:
         """`number` tells this pair's state from that of pairs before it."""
         self._lab = lab
         self._number = number
         self._stack = ExitStack()
-        self._pool = self._stack.enter_context(ThreadPoolExecutor(1))
-        self._joining: Future[None] | None = None
+        ours = near is far is Side.OURS
+        self._control = lab.control if ours else lab.control_stock
+        self._near_side, self._far_side = near, far
+        self.near, self._far = _host("home", near), _host("office", far)
+        self.hosts = (self.near, self._far, "control" if ours else "derper")
+        """Where programs work for a transfer: both hosts and the relay's."""
         self.head_start = 0.0
+        """Seconds that the near host's daemon took to start before `begin`; 0 where `begin` starts it."""
 
-    def _daemon(self, host: str) -> Tailscaled:
-        daemon = Tailscaled(
-            self._lab.run,
-            self._lab.toolbox,
-            f"{host}-{self._number}",
-            namespace=self._lab.network.namespace(host),
-            ca_file=self._lab.authority.pair.certificate,
-            port=STOCK_PORT,
+    def _node(self, host: str, side: Side) -> Node:
+        lab, name = self._lab, f"{host}-{self._number}"
+        namespace = lab.network.namespace(host)
+        node: Node = (
+            OurNode(lab.run, lab.toolbox, name, namespace=namespace, control=self._control)
+            if side is Side.OURS
+            else StockNode(
+                lab.run, lab.toolbox, name, namespace=namespace, control=self._control, port=STOCK_PORT
+            )
         )
-        self._stack.enter_context(daemon)
-        return daemon
-
-    def _up(self, daemon: Tailscaled) -> None:
-        control = self._lab.control_stock
-        daemon.up(control.url, control.join_key, timeout_seconds=JOIN_SECONDS)
-        self._stack.callback(daemon.logout)
+        self._stack.callback(node.leave)
+        return node
 
     def start(self) -> str:
-        far = self._daemon("office-stock")
-        self._up(far)
-        # A service of the host, which runs before anybody joins.
+        """The far host joins; its mesh address. A daemon that the near host needs beforehand runs too."""
+        far = self._node(self._far, self._far_side)
+        far.begin()
+        far.joined()
         began = time.monotonic()
-        self._near = self._daemon("home-stock")
-        self.head_start = time.monotonic() - began
-        return ipv4(far.addresses())
+        self._near = self._node(self.near, self._near_side)
+        if self._near_side is Side.STOCK:
+            # A service of the host, which runs before anybody joins.
+            self.head_start = time.monotonic() - began
+        return far.address
 
     def begin(self) -> None:
-        self._joining = self._pool.submit(self._up, self._near)
+        """Give the near host's command to join; joining goes on."""
+        self._near.begin()
 
     def joined(self) -> None:
-        assert self._joining is not None, "begin comes first"
-        self._joining.result(JOIN_SECONDS + 15)
+        """Raises `ProcessError` if joining failed."""
+        self._near.joined()
 
-    def path(self, address: str) -> str:
-        peer = self._near.peer(address)
-        if peer.get("CurAddr"):
-            return "direct"
-        return "relay" if peer.get("Active") and peer.get("Relay") else "idle"
+    def via(self, address: str) -> Via:
+        """How the near host reaches the far one."""
+        return self._near.via(address)
 
     def end(self) -> None:
+        """Both leave, and their hosts are as they were."""
         self._stack.close()
 
 
-def ipv4(addresses: list[str]) -> str:
-    """The first IPv4 address."""
-    for address in addresses:
-        if ":" not in address:
-            return address
-    raise ProcessError(f"there is no IPv4 address among {addresses}")
+def _host(place: str, side: Side) -> str:
+    return place if side is Side.OURS else f"{place}-stock"
 
 
 def wait_until(ready: Callable[[], bool], what: str, timeout_seconds: float) -> float:

@@ -24,6 +24,7 @@ import uvloop
 
 from warren_bench import relay_load as load
 from warren_bench.frame import Row, row
+from warren_bench.receiver import Receiver
 from warren_lab import preflight, tools
 from warren_lab.certificates import Authority
 from warren_lab.hosts import IperfServer, throughput_gbits
@@ -36,8 +37,11 @@ SECONDS: Final = 2.0
 SHAPES: Final = ((2, "one pair"), (200, "100 pairs"), (1000, "1,000 clients"))
 SIZES: Final = (64, 512, 1280)
 GOALS: Final = {64: ">= 0.7", 512: None, 1280: ">= 1.0"}
-IDLE_CLIENTS: Final = 2000
+IDLE_CLIENTS: Final = 10_000
+IDLE_GOAL_KB: Final = 30.0
+OPEN_FILES: Final = 65_536
 STALL_TURNS: Final = 4
+FLOOD_PER_SECOND: Final = 4000
 PEER: Final = "derper"
 
 T = TypeVar("T")
@@ -51,15 +55,16 @@ class Side:
     pid: int
     port: int
     tls: ssl.SSLContext
+    ca_file: Path
 
 
 def rows(runs: int) -> list[Row]:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    _allow_many_files()
     toolbox = tools.ensure(("peers",))
     with tempfile.TemporaryDirectory() as name, _sides(Path(name), toolbox) as (ours, peer):
         found = [*_throughput(runs, ours, peer), *_latency(runs, ours, peer), _stalled(runs, ours)]
     with tempfile.TemporaryDirectory() as name, _sides(Path(name), toolbox) as (ours, peer):
-        found.append(_idle(ours, peer))
+        found += _idle(ours, peer)
     return [*found, *_end_to_end(runs, toolbox)]
 
 
@@ -111,34 +116,33 @@ async def _probe(side: Side, rate: float) -> load.Latency:
 def _stalled(runs: int, ours: Side) -> Row:
     pairs = [_run(_with_a_stopped_receiver(ours)) for _ in range(runs)]
     before, after = (statistics.median(each[index] for each in pairs) for index in (0, 1))
-    text = "50 pairs while one receiver takes nothing"
+    text = "100 pairs while one receiver's process is stopped"
     return row(text, after, "frames/s", peer=before, peer_name="before", goal=">= 0.95")
 
 
 async def _with_a_stopped_receiver(side: Side) -> tuple[float, float]:
-    """Turns without and with a stopped receiver, so that drift of the machine meets both alike."""
-    clients = await load.connect(side.port, side.tls, 100)
+    """Turns with the receiver of a flood running and stopped, so that all else is the same."""
+    clients = await load.connect(side.port, side.tls, 201)
+    sender = clients.pop()
     before, after = 0.0, 0.0
     try:
-        pairs = [load.Pair(clients[n], clients[n + 1], 1280) for n in range(0, 100, 2)]
+        pairs = [load.Pair(clients[n], clients[n + 1], 1280) for n in range(0, 200, 2)]
         for _ in range(STALL_TURNS):
-            before += (await load.run_pairs(side.pid, pairs, SECONDS / 2)).frames_per_second
-            sender, stopped = await load.connect(side.port, side.tls, 2)
-            assert stopped.transport is not None
-            stopped.transport.pause_reading()
-            # What the relay cannot write any more lies in its queue and then falls out of it.
-            flood = load.Pair(sender, stopped, 1280)
-            flood.start()
-            after += (await load.run_pairs(side.pid, [*pairs, flood], SECONDS / 2)).frames_per_second
-            load.close([sender, stopped])
+            with Receiver(side.port, side.ca_file) as receiver:
+                async with load.Flood(sender, receiver.key, 1280, FLOOD_PER_SECOND):
+                    before += (await load.run_pairs(side.pid, pairs, SECONDS)).frames_per_second
+                    receiver.stop()
+                    after += (await load.run_pairs(side.pid, pairs, SECONDS)).frames_per_second
         return before / STALL_TURNS, after / STALL_TURNS
     finally:
-        load.close(clients)
+        load.close([*clients, sender])
 
 
-def _idle(ours: Side, peer: Side) -> Row:
-    mine, theirs = (_run(_idle_bytes(side)) / 1024 for side in (ours, peer))
-    return row(f"memory of an idle client, of {IDLE_CLIENTS}", mine, "KiB", peer=theirs, peer_name=PEER)
+def _idle(ours: Side, peer: Side) -> Iterator[Row]:
+    mine, theirs = (_run(_idle_bytes(side)) / 1000 for side in (ours, peer))
+    text = f"memory of an idle client, of {IDLE_CLIENTS}"
+    yield row(text, mine, "kB", peer=theirs, peer_name=PEER)
+    yield row(text, mine, "kB", peer=IDLE_GOAL_KB, peer_name="the goal", goal="<= 1.0")
 
 
 async def _idle_bytes(side: Side) -> float:
@@ -205,7 +209,8 @@ def _sides(folder: Path, toolbox: Toolbox) -> Iterator[tuple[Side, Side]]:
             for port in ports:
                 _wait_for(port)
             ours, peer = (process.pid for process in processes)
-            yield Side("ours", ours, ports[0], tls), Side(PEER, peer, ports[1], tls)
+            ca_file = folder / "ca.crt"
+            yield Side("ours", ours, ports[0], tls, ca_file), Side(PEER, peer, ports[1], tls, ca_file)
         finally:
             for process in processes:
                 process.kill()
@@ -227,6 +232,17 @@ def _per_core(figure: load.Load) -> float:
 
 def _per_second(figure: load.Load) -> float:
     return figure.frames_per_second
+
+
+def _allow_many_files() -> None:
+    """This process and the relays that it starts have a socket for each client."""
+    hard = max(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except ValueError:
+        # Only root may raise the hard limit.
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _free_port() -> int:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Final, cast
 
 from warren_wire.derp import frames
@@ -25,6 +26,7 @@ CONNECTING_AT_ONCE: Final = 50
 STUCK_SECONDS: Final = 0.25
 TICK_SECONDS: Final = 0.001
 PROBE_SECONDS: Final = 0.002
+FLOOD_TICK_SECONDS: Final = 0.01
 
 
 class LoadClient(asyncio.Protocol):
@@ -100,6 +102,36 @@ class Pair:
         assert self._sender.transport is not None
         self.sent += count
         self._sender.transport.write(self._frame * count)
+
+
+class Flood:
+    """A steady stream to a receiver that may take nothing; use it as a context manager."""
+
+    def __init__(self, sender: LoadClient, receiver: NodePublic, size: int, frames_per_second: int) -> None:
+        self._sender = sender
+        self._frame = frames.send_packet(receiver, os.urandom(size))
+        self._rate = frames_per_second
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Flood:
+        self._task = asyncio.create_task(self._send())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _send(self) -> None:
+        assert self._sender.transport is not None
+        began, sent = time.monotonic(), 0
+        while True:
+            due = int((time.monotonic() - began) * self._rate) - sent
+            self._sender.transport.write(self._frame * due)
+            sent += due
+            await asyncio.sleep(FLOOD_TICK_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

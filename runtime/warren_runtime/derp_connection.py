@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import random
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from warren_wire.derp import frames
 from warren_wire.derp.router import ConnectionId, Kind
 from warren_wire.derp.server import ClientIntroduced, DerpServerConnection, ServerEvent
 from warren_wire.errors import AuthenticationError, RemoteProtocolError
+
+from .pulse import Pulse
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,9 @@ class _Bucket:
 class ConnectionOwner(Protocol):
     """What a connection tells the service that owns it."""
 
+    @property
+    def pulse(self) -> Pulse: ...
+
     def connection_events(self, connection: ClientConnection, events: Sequence[ServerEvent]) -> None: ...
 
     def connection_ended(self, connection: ClientConnection, reason: CloseReason) -> None: ...
@@ -104,6 +108,7 @@ class ClientConnection(asyncio.Protocol):
         "_ended",
         "_held_lately",
         "_held_timer",
+        "_introduced",
         "_limit",
         "_loop",
         "_machine",
@@ -114,11 +119,11 @@ class ClientConnection(asyncio.Protocol):
         "_times",
         "_told_of_limit",
         "_transport",
+        "beat_at",
         "bytes_received",
         "bytes_sent",
         "closed",
         "identity",
-        "introduced",
         "kind",
     )
 
@@ -148,9 +153,9 @@ class ClientConnection(asyncio.Protocol):
         self._paused = False
         self._ended = False
         self.identity: ConnectionId | None = None
-        self.introduced: asyncio.Future[ClientIntroduced | None] = self._loop.create_future()
-        """Who the client is, or None if the connection ended before."""
+        self._introduced: asyncio.Future[ClientIntroduced | None] | None = self._loop.create_future()
         self.closed: asyncio.Future[None] = self._loop.create_future()
+        self.beat_at = 0
         self.bytes_received = 0
         self.bytes_sent = 0
 
@@ -165,6 +170,14 @@ class ClientConnection(asyncio.Protocol):
     @property
     def pings(self) -> int:
         return self._machine.pings
+
+    async def introduced(self) -> ClientIntroduced | None:
+        """Who the client is, or None if the connection ended before. To be awaited once."""
+        assert self._introduced is not None
+        try:
+            return await self._introduced
+        finally:
+            self._introduced = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -201,7 +214,8 @@ class ClientConnection(asyncio.Protocol):
             self._fail(error)
             return
         self._process_events()
-        self._arm_keep_alive()
+        if not self._ended:
+            self._owner.pulse.add(self)
         self.flush()
         if self._transport is not None and not self._ended:
             self._transport.resume_reading()
@@ -231,11 +245,12 @@ class ClientConnection(asyncio.Protocol):
         if self._ended:
             return
         self._ended = True
+        self._owner.pulse.discard(self)
         for timer in (self._timer, self._stall_timer, self._held_timer):
             if timer is not None:
                 timer.cancel()
-        if not self.introduced.done():
-            self.introduced.set_result(None)
+        if self._introduced is not None and not self._introduced.done():
+            self._introduced.set_result(None)
         transport = self._transport
         if transport is not None:
             if reason is CloseReason.WRITE_TIMEOUT or self._paused:
@@ -277,7 +292,9 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.pause_reading()
             if self._timer is not None:
                 self._timer.cancel()
-            self.introduced.set_result(first)
+                self._timer = None
+            assert self._introduced is not None, "a client introduces itself once"
+            self._introduced.set_result(first)
             return
         self._owner.connection_events(self, events)
 
@@ -286,12 +303,8 @@ class ClientConnection(asyncio.Protocol):
         logger.debug("relay client broke the protocol", extra={"reason": str(error)})
         self.end(CloseReason.AUTHENTICATION if authentication else CloseReason.PROTOCOL_ERROR)
 
-    def _arm_keep_alive(self) -> None:
-        # Jitter keeps thousands of clients that came back together from being served in one burst.
-        delay = self._times.keep_alive + random.random() * self._times.keep_alive_jitter  # noqa: S311
-        self._timer = self._loop.call_later(delay, self._keep_alive)
-
-    def _keep_alive(self) -> None:
+    def beat(self) -> None:
+        """Once a minute: the client must see that the relay is there."""
         if self._ended or self._transport is None:
             return
         self._write_notice(frames.KEEP_ALIVE)
@@ -299,7 +312,7 @@ class ClientConnection(asyncio.Protocol):
             self._told_of_limit = False
             self._write_notice(frames.health(""))
         self._held_lately = False
-        self._arm_keep_alive()
+        self._owner.pulse.add(self)
 
     def _write_notice(self, frame: bytes) -> None:
         """A frame that a stalled client can do without."""

@@ -36,6 +36,7 @@ from warren_wire.keys import NodePrivate, NodePublic
 
 from .derp_connection import ClientConnection, CloseReason, DerpTimes, RateLimit
 from .listener import RequestHead, UpgradeHandler, adopt
+from .pulse import Pulse
 from .websocket_transport import WebSocketCarrier
 
 logger = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class DerpService:
         self._key = server_key
         self._admit = admit
         self._times = times or DerpTimes()
+        self.pulse = Pulse(self._times.keep_alive, self._times.keep_alive_jitter)
         self._router = router or Router()
         self._mesh_key = mesh_key
         self.sibling_key = mesh_key
@@ -187,7 +189,7 @@ class DerpService:
             source = head.peer[0]
             # Most of a connection's life is idle: what only its beginning needs must not live as long.
             del head, leftover, machine, carried, transport
-            introduced = await connection.introduced
+            introduced = await connection.introduced()
             if introduced is not None:
                 await self._decide(connection, introduced, source)
             del introduced

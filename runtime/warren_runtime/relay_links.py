@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from warren_wire.derp.client import ClientEvent, DerpClient, PeerGone, PeerPresent, Ready
+from warren_wire.derp.frames import PresenceFlag
 from warren_wire.derp.router import ConnectionId, Kind
 from warren_wire.errors import RemoteProtocolError
 
@@ -164,7 +165,9 @@ class _Link(asyncio.Protocol):
         elif self._identity is None:
             return
         elif isinstance(event, PeerPresent):
-            self._service.router.link_present(self._identity, event.peer)
+            # Stock relays also announce the relays that call them, us among them; no packet is for those.
+            if PresenceFlag.RELAY not in event.flags:
+                self._service.router.link_present(self._identity, event.peer)
         elif isinstance(event, PeerGone):
             self._service.router.link_gone(self._identity, event.peer.raw)
 

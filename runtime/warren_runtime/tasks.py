@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -25,8 +26,16 @@ FailureHook = Callable[[str], None]
 
 def run_service(main: Callable[[], Awaitable[None]]) -> None:
     """Run `main` on uvloop. SIGTERM and SIGINT cancel it; after its clean-up this returns normally."""
+    _allow_many_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run_until_signal(main))
+
+
+def _allow_many_files() -> None:
+    """The usual 1,024 open files are for programs that use select(); ours have a socket for each client."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def run_until_signal(main: Callable[[], Awaitable[None]]) -> None:

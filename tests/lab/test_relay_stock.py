@@ -7,6 +7,7 @@ home (stock) -- router without UDP --+            +-- router without UDP -- offi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from warren_lab.errors import ProcessError
 from warren_lab.hosts import Tailscaled
 from warren_lab.net import Network
 from warren_lab.run import Run
+from warren_lab.scenario.relay_story import relay_story
 from warren_lab.scenario.relays import RELAYS, RelayLab, topology
 from warren_runtime.relay_certificates import pinned_pair
 
@@ -60,22 +62,40 @@ def test_a_stock_client_starts_fast_on_a_relay_whose_certificate_is_pinned(lab: 
         assert eventually(lambda: both_ways(home, office), within=60)
 
 
-def test_clients_on_two_relays_of_a_region_talk_and_survive_the_end_of_one(lab: RelayLab) -> None:
-    newer, older = tools.ensure(("peers",)), tools.ensure(("client",))
+@pytest.mark.parametrize("release", sorted(tools.STOCK))
+def test_clients_of_each_release_roam_restart_and_outlive_relays_of_their_region(
+    lab: RelayLab, release: str
+) -> None:
+    toolbox = tools.ensure((release,))
+    with relay_story(lab, toolbox, release) as story:
+        assert story.home_clients() == {"one": 1, "two": 1}
+        assert lab.metrics("one")["warren_relay_forwarded_out_total"] > 0
+        for event in story.round():
+            sys.stdout.write(f"{release}: {event.what}: {event.stall_seconds:.2f} s\n")
+        assert sum(story.home_clients().values()) == 2
+        assert both_ways(story.home, story.office)
+
+
+def test_stock_clients_meet_across_a_region_of_the_stock_relay_and_ours(lab: RelayLab) -> None:
+    toolbox = tools.ensure(("peers",))
     lab.start_control("one", "two")
-    lab.start_relay("two")
-    with lab.join("home", newer) as home:
-        assert eventually(lambda: lab.metrics("two")["warren_relay_home_clients"] == 1, within=60)
-        # Clients take the first relay of the list that answers, so the later one lands on the other.
-        one = lab.start_relay("one")
-        assert eventually(lambda: lab.metrics("one")["warren_relay_links"] == 1, within=30)
-        with lab.join("office", older) as office:
+    derper = lab.start_derper("two", toolbox, region=True)
+    with lab.join("home", toolbox) as home:
+        assert eventually(lambda: bool(home.status()["Self"]["Relay"]), within=60)
+        ours = lab.start_relay("one")
+        assert eventually(lambda: lab.metrics("one")["warren_relay_links"] == 1, within=60)
+        assert eventually(lambda: lab.metrics("one")["warren_relay_watchers"] == 1, within=60)
+        with lab.join("office", toolbox) as office:
             assert eventually(lambda: both_ways(home, office), within=60)
-            assert lab.metrics("one")["warren_relay_home_clients"] == 1
-            assert lab.metrics("two")["warren_relay_home_clients"] == 1
-            assert lab.metrics("one")["warren_relay_forwarded_out_total"] > 0
-            one.kill()
-            assert eventually(lambda: lab.metrics("two")["warren_relay_home_clients"] == 2, within=60)
+            # Home came before our relay did, so each is on another one.
+            figures = lab.metrics("one")
+            assert (figures["warren_relay_home_clients"], figures["warren_relay_remote_clients"]) == (1, 1)
+            assert figures["warren_relay_forwarded_in_total"] > 0
+            assert figures["warren_relay_forwarded_out_total"] > 0
+            ours.stop()
+            assert eventually(lambda: both_ways(home, office), within=60)
+            derper.close()
+            lab.start_relay("one")
             assert eventually(lambda: both_ways(home, office), within=60)
 
 

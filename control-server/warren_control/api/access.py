@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-import msgspec
 from aiohttp import web
 
 from warren_control.model import ApiToken, Scope
@@ -51,9 +50,15 @@ class Operation:
     """What the description of the API says of a handler."""
 
     need: Need
-    body: type[msgspec.Struct] | None = None
+    answer: Any = None
+    """Type of the JSON that it answers; None: it answers nothing, or something else than JSON."""
+    body: Any = None
+    """Type of the JSON that it wants."""
     query: tuple[str, ...] = ()
     status: int = 200
+    media: str = "application/json"
+    problems: tuple[int, ...] = ()
+    """Statuses of problems beside those that follow from its kind."""
 
 
 _OPERATION: Final = "_warren_operation"
@@ -61,15 +66,18 @@ _OPERATION: Final = "_warren_operation"
 
 def operation(
     need: Need,
+    answer: Any = None,
     *,
-    body: type[msgspec.Struct] | None = None,
+    body: Any = None,
     query: tuple[str, ...] = (),
     status: int = 200,
+    media: str = "application/json",
+    problems: tuple[int, ...] = (),
 ) -> Callable[[Handler], Handler]:
     """Marks a handler; one that is not marked is for administrators alone."""
 
     def mark(handler: Handler) -> Handler:
-        setattr(handler, _OPERATION, Operation(need, body, query, status))
+        setattr(handler, _OPERATION, Operation(need, answer, body, query, status, media, problems))
         return handler
 
     return mark

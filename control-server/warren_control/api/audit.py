@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from warren_control.api.problems import ACTOR
@@ -18,11 +19,11 @@ _SECRET: Final = frozenset({"key", "token", "secret_hash"})
 def changed(
     request: web.Request,
     target: str,
-    before: Mapping[str, Any] | None,
-    after: Mapping[str, Any] | None,
+    before: msgspec.Struct | Mapping[str, Any] | None,
+    after: msgspec.Struct | Mapping[str, Any] | None,
 ) -> None:
     """Logs the fields that differ; `None` before or after means that there was or is no such record."""
-    old, new = _open(before or {}), _open(after or {})
+    old, new = _open(before), _open(after)
     differing = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     if not differing:
         return
@@ -40,5 +41,6 @@ def changed(
     )
 
 
-def _open(document: Mapping[str, Any]) -> dict[str, Any]:
+def _open(record: msgspec.Struct | Mapping[str, Any] | None) -> dict[str, Any]:
+    document = msgspec.to_builtins(record or {})
     return {name: value for name, value in document.items() if name not in _SECRET}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
@@ -32,20 +32,51 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
     approve_routes: tuple[str, ...] = ()
 
 
-def shown(key: AuthKey, owners: Mapping[int, User]) -> dict[str, Any]:
+class Key(msgspec.Struct):
     """What is shown of a key."""
-    return {
-        "id": key.id,
-        "user": owners[key.owner].name if key.owner in owners else None,
-        "reusable": key.reusable,
-        "ephemeral": key.ephemeral,
-        "created": key.created,
-        "expiry": key.expiry,
-        "used_at": key.used_at,
-        "tags": list(key.tags),
-        "approve_routes": [str(route) for route in key.approve_routes],
-        "bootstrap": key.bootstrap,
-    }
+
+    id: str
+    user: str | None
+    reusable: bool
+    ephemeral: bool
+    created: datetime
+    expiry: datetime | None
+    used_at: datetime | None
+    tags: tuple[str, ...]
+    approve_routes: tuple[str, ...]
+    bootstrap: bool
+    """The configuration gave it."""
+
+
+class MadeKey(Key):
+    """A key at its creation."""
+
+    key: str
+
+
+class Keys(msgspec.Struct):
+    """A page of keys."""
+
+    keys: tuple[Key, ...]
+    total: int
+
+
+FILTERS: Final = ("user", "tag", *lists.PAGE)
+
+
+def shown(key: AuthKey, owners: Mapping[int, User]) -> Key:
+    return Key(
+        id=key.id,
+        user=owners[key.owner].name if key.owner in owners else None,
+        reusable=key.reusable,
+        ephemeral=key.ephemeral,
+        created=key.created,
+        expiry=key.expiry,
+        used_at=key.used_at,
+        tags=key.tags,
+        approve_routes=tuple(str(route) for route in key.approve_routes),
+        bootstrap=key.bootstrap,
+    )
 
 
 class KeysApi:
@@ -62,18 +93,22 @@ class KeysApi:
             web.delete("/api/v1/keys/{id}", self.delete),
         ]
 
-    @operation(Need.READ, query=("user",))
+    @operation(Need.READ, Keys, query=FILTERS, problems=(404,))
     async def list(self, request: web.Request) -> web.Response:
-        """List the keys, without their secrets."""
-        lists.known(request, ("user",))
-        wanted = request.query.get("user")
-        owner = None if wanted is None else users.named(wanted, self._store.snapshot).id
-        found = (key for key in self._store.snapshot.keys.values() if owner in (None, key.owner))
-        keys = sorted(found, key=lambda key: key.created)
-        owners = self._store.snapshot.users
-        return json_response({"keys": [shown(key, owners) for key in keys]})
+        """List the keys, without their secrets, the oldest first."""
+        lists.known(request, FILTERS)
+        snapshot, wanted, tag = self._store.snapshot, request.query.get("user"), request.query.get("tag")
+        owner = None if wanted is None else users.named(wanted, snapshot).id
+        matching = (
+            key
+            for key in snapshot.keys.values()
+            if owner in (None, key.owner) and (tag is None or tag in key.tags)
+        )
+        found = sorted(matching, key=lambda key: key.created)
+        page = tuple(shown(key, snapshot.users) for key in lists.page(request, found))
+        return json_response(Keys(page, len(found)))
 
-    @operation(Need.JOIN, body=NewKey, status=201)
+    @operation(Need.JOIN, MadeKey, body=NewKey, status=201, problems=(404,))
     async def create(self, request: web.Request) -> web.Response:
         """Make a key; its text is shown this once."""
         wish = await body_of(request, NewKey)
@@ -96,7 +131,8 @@ class KeysApi:
         async with self._store.writing() as writer:
             await writer.put_key(key)
         audit.changed(request, f"key {key.id}", None, shown(key, snapshot.users))
-        return json_response({**shown(key, snapshot.users), "key": text}, status=201)
+        made = msgspec.structs.asdict(shown(key, snapshot.users))
+        return json_response(MadeKey(**made, key=text), status=201)
 
     @operation(Need.WRITE, status=204)
     async def delete(self, request: web.Request) -> web.Response:

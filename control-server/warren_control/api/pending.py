@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from warren_control import names, users
-from warren_control.api import audit
+from warren_control.api import audit, lists
 from warren_control.api.access import Need, operation
 from warren_control.api.problems import body_of, json_response
 from warren_control.errors import InvalidError, NotFoundError
@@ -27,19 +28,50 @@ class Approval(msgspec.Struct, forbid_unknown_fields=True):
     tags: tuple[str, ...] | None = None
 
 
-def shown(pending: Pending) -> dict[str, Any]:
+class PendingMachine(msgspec.Struct):
     """What is shown of a waiting machine."""
-    return {
-        "id": pending.id,
-        "hostname": pending.hostinfo.hostname,
-        "os": pending.hostinfo.os,
-        "machine_key": str(pending.machine),
-        "source": pending.source,
-        "requested_tags": requested_tags(pending),
-        "advertised_routes": list(pending.hostinfo.routable_ips),
-        "since": pending.since,
-        "expires": pending.expires,
-    }
+
+    id: str
+    hostname: str
+    os: str
+    machine_key: str
+    source: str
+    requested_tags: tuple[str, ...]
+    advertised_routes: tuple[str, ...]
+    since: datetime
+    expires: datetime
+
+
+class PendingMachines(msgspec.Struct):
+    """A page of waiting machines."""
+
+    pending: tuple[PendingMachine, ...]
+    total: int
+
+
+class Joined(msgspec.Struct):
+    """The node that a waiting machine became."""
+
+    id: int
+    name: str
+    addresses: tuple[str, ...]
+
+
+FILTERS: Final = ("hostname", *lists.PAGE)
+
+
+def shown(pending: Pending) -> PendingMachine:
+    return PendingMachine(
+        id=pending.id,
+        hostname=pending.hostinfo.hostname,
+        os=pending.hostinfo.os,
+        machine_key=str(pending.machine),
+        source=pending.source,
+        requested_tags=tuple(requested_tags(pending)),
+        advertised_routes=tuple(map(str, pending.hostinfo.routable_ips)),
+        since=pending.since,
+        expires=pending.expires,
+    )
 
 
 def requested_tags(pending: Pending) -> list[str]:
@@ -61,12 +93,16 @@ class PendingApi:
             web.delete("/api/v1/pending/{id}", self.reject),
         ]
 
-    @operation(Need.READ)
+    @operation(Need.READ, PendingMachines, query=FILTERS)
     async def list(self, request: web.Request) -> web.Response:
         """List the machines that wait for approval."""
-        return json_response({"pending": [shown(pending) for pending in self._pending]})
+        lists.known(request, FILTERS)
+        wanted = request.query.get("hostname")
+        found = [pending for pending in self._pending if wanted in (None, pending.hostinfo.hostname)]
+        page = tuple(shown(pending) for pending in lists.page(request, found))
+        return json_response(PendingMachines(page, len(found)))
 
-    @operation(Need.WRITE, body=Approval)
+    @operation(Need.WRITE, Joined, body=Approval, problems=(409,))
     async def approve(self, request: web.Request) -> web.Response:
         """Let a waiting machine in."""
         pending = self._wanted(request)
@@ -85,8 +121,7 @@ class PendingApi:
         node = await self._registrar.approve(pending, Grant(owner, tuple(sorted(set(tags)))))
         granted = {"node": node.id, "name": node.name, "user": wish.user, "tags": list(node.tags)}
         audit.changed(request, f"pending {pending.id}", None, granted)
-        addresses = [str(address) for address in node.addresses]
-        return json_response({"id": node.id, "name": node.name, "addresses": addresses})
+        return json_response(Joined(node.id, node.name, tuple(str(address) for address in node.addresses)))
 
     @operation(Need.WRITE, status=204)
     async def reject(self, request: web.Request) -> web.Response:

@@ -10,12 +10,23 @@ from aiohttp import web
 
 from warren_control.api import audit, lists
 from warren_control.api.access import Need, operation
+from warren_control.api.policy_documents import (
+    Checked,
+    Current,
+    Examined,
+    Former,
+    History,
+    Listed,
+    Reachers,
+    examined,
+    listed,
+    shown,
+)
 from warren_control.api.problems import ACTOR, body_of, json_response, problem
 from warren_control.errors import InvalidError, NotFoundError, PolicyRefusedError, StaleVersionError
-from warren_control.policies.examination import Examination
 from warren_control.policies.keeper import PolicyKeeper
+from warren_control.policies.questions import Explanation, ReachDifference
 from warren_control.policies.versions import MAX_VERSIONS, PolicyVersion
-from warren_control.policy.problems import Problem
 
 PAGE: Final = ("limit", "offset")
 
@@ -73,12 +84,12 @@ class PolicyApi:
             web.get(f"{base}/history/{{version}}", self.former),
         ]
 
-    @operation(Need.READ)
+    @operation(Need.READ, Current)
     async def get(self, request: web.Request) -> web.Response:
         """Show the policy in force; version 0 is none, under which everything may talk to everything."""
         return self._answer()
 
-    @operation(Need.WRITE, body=NewPolicy)
+    @operation(Need.WRITE, Current, body=NewPolicy, problems=(409, 412))
     async def put(self, request: web.Request) -> web.Response:
         """Put a policy in force; with `If-Match` only in place of that version."""
         wish = await body_of(request, NewPolicy)
@@ -87,13 +98,13 @@ class PolicyApi:
             author = wish.author or _author()
             await self._keeper.put(wish.text, author, wish.comment, _expected(request))
         except PolicyRefusedError as error:
-            return problem(422, str(error), **examined(error.found))
+            return problem(422, str(error), **msgspec.structs.asdict(Examined(*examined(error.found))))
         except StaleVersionError as error:
             return problem(412, str(error), version=error.current)
         self._audit(request, before)
         return self._answer()
 
-    @operation(Need.WRITE)
+    @operation(Need.WRITE, Current, problems=(409, 412))
     async def delete(self, request: web.Request) -> web.Response:
         """Have no policy: everything may talk to everything."""
         before = self._keeper.current
@@ -104,22 +115,22 @@ class PolicyApi:
         self._audit(request, before)
         return self._answer()
 
-    @operation(Need.READ, body=PolicyText)
+    @operation(Need.READ, Checked, body=PolicyText)
     async def check(self, request: web.Request) -> web.Response:
         """Say whether a policy would be accepted; changes nothing."""
         found = await self._keeper.examine((await body_of(request, PolicyText)).text)
-        return json_response({"ok": found.accepted, **examined(found)})
+        return json_response(Checked(*examined(found), ok=found.accepted))
 
-    @operation(Need.READ, body=PolicyText)
+    @operation(Need.READ, ReachDifference, body=PolicyText)
     async def diff(self, request: web.Request) -> web.Response:
         """Say which connections a policy would open and close."""
         text = (await body_of(request, PolicyText)).text
         try:
             return json_response(await self._keeper.difference(text))
         except PolicyRefusedError as error:
-            return problem(422, str(error), **examined(error.found))
+            return problem(422, str(error), **msgspec.structs.asdict(Examined(*examined(error.found))))
 
-    @operation(Need.READ, body=Flow)
+    @operation(Need.READ, Explanation, body=Flow, problems=(404,))
     async def explain(self, request: web.Request) -> web.Response:
         """Say whether a source reaches a port, and by which rules."""
         flow = await body_of(request, Flow)
@@ -129,7 +140,7 @@ class PolicyApi:
             )
         )
 
-    @operation(Need.READ, body=WhoCan)
+    @operation(Need.READ, Reachers, body=WhoCan, problems=(404,))
     async def who_can(self, request: web.Request) -> web.Response:
         """List the nodes that reach a port of a destination, or that a source reaches at a port."""
         wish = await body_of(request, WhoCan)
@@ -138,22 +149,22 @@ class PolicyApi:
         if wish.destination:
             to = wish.destination
             sources = await self._keeper.ask(lambda about: about.sources_of(to, wish.port, wish.protocol))
-            return json_response({"sources": sources})
+            return json_response(Reachers(sources=tuple(sources)))
         destinations = await self._keeper.ask(
             lambda about: about.destinations_of(wish.source, wish.port, wish.protocol)
         )
-        return json_response({"destinations": destinations})
+        return json_response(Reachers(destinations=tuple(destinations)))
 
-    @operation(Need.READ, query=PAGE)
+    @operation(Need.READ, History, query=PAGE)
     async def history(self, request: web.Request) -> web.Response:
         """List accepted policies, the newest first."""
         lists.known(request, PAGE)
         limit = lists.number(request, "limit", MAX_VERSIONS, low=1, high=lists.MAX_LIMIT)
         offset = lists.number(request, "offset", 0, low=0, high=2**53)
         found = await self._keeper.history(limit, offset)
-        return json_response({"items": [_listed(version) for version in found]})
+        return json_response(History(tuple(Listed(*listed(version)) for version in found)))
 
-    @operation(Need.READ)
+    @operation(Need.READ, Former)
     async def former(self, request: web.Request) -> web.Response:
         """Show an accepted policy with its text."""
         text = request.match_info["version"]
@@ -161,21 +172,21 @@ class PolicyApi:
         found = await self._keeper.former(number)
         if found is None:
             raise NotFoundError(f"there is no version {text[:32]} any more")
-        return json_response({**_listed(found), "text": found.text})
+        return json_response(Former(*listed(found), text=found.text))
 
     def _answer(self) -> web.Response:
         current = self._keeper.current
-        document = {
-            "version": current.version,
-            "text": current.text,
-            "source": current.source.value,
-            "author": current.author,
-            "created": current.created,
-            "comment": current.comment,
-            "warnings": [shown(one) for one in self._keeper.warnings],
-            "alarm": self._keeper.alarm,
-            "managed_by": self._keeper.managed_by,
-        }
+        document = Current(
+            version=current.version,
+            text=current.text,
+            source=current.source,
+            author=current.author,
+            created=current.created,
+            comment=current.comment,
+            warnings=tuple(shown(one) for one in self._keeper.warnings),
+            alarm=self._keeper.alarm,
+            managed_by=self._keeper.managed_by,
+        )
         response = json_response(document)
         response.headers["ETag"] = f'"{current.version}"'
         return response
@@ -198,41 +209,6 @@ def _expected(request: web.Request) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) < 17):
         raise InvalidError('If-Match must be a version such as "7", or *')
     return int(text)
-
-
-def shown(found: Problem) -> dict[str, Any]:
-    """A problem as the API gives it."""
-    nearest = f'did you mean "{found.nearest}"?' if found.nearest is not None else ""
-    expected = f"expected {found.expected}" if found.expected else ""
-    return {
-        "line": found.line,
-        "column": found.column,
-        "path": found.where,
-        "message": found.text,
-        "hint": "; ".join(part for part in (expected, nearest) if part),
-    }
-
-
-def examined(found: Examination) -> dict[str, Any]:
-    return {
-        "problems": [shown(one) for one in found.problems],
-        "warnings": [shown(one) for one in found.warnings],
-        "tests": [
-            {"line": test.line, "path": test.path, "passed": test.passed, "message": test.message}
-            for test in found.tests
-        ],
-    }
-
-
-def _listed(version: PolicyVersion) -> dict[str, Any]:
-    return {
-        "version": version.version,
-        "created": version.created,
-        "author": version.author,
-        "source": version.source.value,
-        "comment": version.comment,
-        "accepted": True,
-    }
 
 
 def _logged(version: PolicyVersion) -> dict[str, Any]:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from aiohttp import web
 
-from warren_control.api import audit
+from warren_control.api import audit, lists
 from warren_control.api.access import Need, operation
 from warren_control.api.problems import json_response
 from warren_control.errors import ConflictError, InvalidError, NotFoundError
 from warren_control.model import Snapshot
 from warren_control.relaymap import RelayMap, check_region
 from warren_control.store import Store
-from warren_wire.control.messages import DERPRegion, decode, encode
+from warren_wire.control.messages import DERPRegion, decode
 from warren_wire.errors import DecodeError
+
+
+class Relay(DERPRegion, frozen=True, kw_only=True, rename=None):
+    """A region, and where it comes from."""
+
+    embedded: bool
+    """It is the relay inside this server."""
+    fixed: bool
+    """The configuration has it, so it cannot be changed here."""
+
+
+class Relays(msgspec.Struct):
+    """A page of regions."""
+
+    relays: tuple[Relay, ...]
+    total: int
 
 
 class RelaysApi:
@@ -32,18 +46,20 @@ class RelaysApi:
             web.delete("/api/v1/relays/{region}", self.delete),
         ]
 
-    @operation(Need.READ)
+    @operation(Need.READ, Relays, query=lists.PAGE)
     async def list(self, request: web.Request) -> web.Response:
         """List the relay regions."""
-        regions = self._relays.regions(self._store.snapshot)
-        return json_response({"relays": [self._shown(region) for region in regions.values()]})
+        lists.known(request, lists.PAGE)
+        found = list(self._relays.regions(self._store.snapshot).values())
+        page = tuple(self._shown(region) for region in lists.page(request, found))
+        return json_response(Relays(page, len(found)))
 
-    def _shown(self, region: DERPRegion) -> dict[str, Any]:
-        shown: dict[str, Any] = msgspec.json.decode(encode(region))
+    def _shown(self, region: DERPRegion) -> Relay:
         number = region.region_id
-        return {**shown, "embedded": number == self._relays.embedded, "fixed": self._relays.is_fixed(number)}
+        embedded = number == self._relays.embedded
+        return Relay(**msgspec.structs.asdict(region), embedded=embedded, fixed=self._relays.is_fixed(number))
 
-    @operation(Need.WRITE)
+    @operation(Need.WRITE, Relay, body=DERPRegion, problems=(409,))
     async def put(self, request: web.Request) -> web.Response:
         """Add or replace a relay region; the body is a region in the shape clients know."""
         number = _number(request)
@@ -61,7 +77,7 @@ class RelaysApi:
         audit.changed(request, f"relay {number}", before, self._shown(region))
         return json_response(self._shown(region), status=201 if known is None else 200)
 
-    @operation(Need.WRITE, status=204)
+    @operation(Need.WRITE, status=204, problems=(409,))
     async def delete(self, request: web.Request) -> web.Response:
         """Remove a relay region."""
         number = _number(request)

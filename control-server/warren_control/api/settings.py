@@ -8,7 +8,14 @@ from aiohttp import web
 from warren_control.api.access import Need, operation
 from warren_control.api.problems import json_response
 from warren_control.dns_records import RecordsFile
-from warren_wire.control.messages import encode
+from warren_wire.control.messages import DNSConfig
+
+
+class DnsSettings(msgspec.Struct):
+    """What clients are told about names."""
+
+    base_domain: str
+    dns: DNSConfig
 
 
 class SettingsApi:
@@ -21,8 +28,7 @@ class SettingsApi:
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/api/v1/dns", self.dns)]
 
-    @operation(Need.READ)
+    @operation(Need.READ, DnsSettings)
     async def dns(self, request: web.Request) -> web.Response:
         """Show the DNS settings."""
-        settings = msgspec.json.decode(encode(self._records.dns))
-        return json_response({"base_domain": self._base_domain, "dns": settings})
+        return json_response(DnsSettings(self._base_domain, self._records.dns))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from html import escape
 
+import msgspec
 from aiohttp import web
 
 from warren_control.api.access import Access, Need
@@ -74,7 +75,10 @@ class SshCheckPage:
         return page("Approved" if approved else "Denied", f"<p>{text}</p>")
 
     def _question(self, check: SshCheck, problem: str = "", status: int = 200) -> web.Response:
-        asked = {name: escape(str(value)) for name, value in shown(check, self._store.snapshot).items()}
+        asked = {
+            name: escape(str(value))
+            for name, value in msgspec.to_builtins(shown(check, self._store.snapshot)).items()
+        }
         warning = f"<p><strong>{escape(problem)}</strong></p>" if problem else ""
         body = (
             f"{warning}<p><strong>{asked['user']}</strong> wants to log in from"

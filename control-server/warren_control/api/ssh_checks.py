@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import Literal
 
+import msgspec
 from aiohttp import web
 
-from warren_control.api import audit
+from warren_control.api import audit, lists
 from warren_control.api.access import Need, operation
 from warren_control.api.problems import json_response
 from warren_control.errors import NotFoundError
@@ -15,30 +17,54 @@ from warren_control.ssh_checks import SshCheck, SshChecks
 from warren_control.store import Store
 
 
-def shown(check: SshCheck, snapshot: Snapshot) -> dict[str, Any]:
+class Check(msgspec.Struct):
     """What is shown of a held connection."""
+
+    id: str
+    user: str
+    source: str
+    destination: str
+    login: str
+    since: datetime
+    expires: datetime
+
+
+class DecidedCheck(Check):
+    """A connection that somebody decided on."""
+
+    verdict: Literal["approved", "denied"]
+
+
+class Checks(msgspec.Struct):
+    """A page of held connections."""
+
+    checks: tuple[Check, ...]
+    total: int
+
+
+def shown(check: SshCheck, snapshot: Snapshot) -> Check:
     source = snapshot.nodes.get(check.login.source)
     owner = snapshot.users.get(source.owner) if source is not None else None
-    return {
-        "id": check.id,
-        "user": owner.name if owner is not None else "",
-        "source": _name(source),
-        "destination": _name(snapshot.nodes.get(check.login.destination)),
-        "login": check.login.user,
-        "since": check.since,
-        "expires": check.expires,
-    }
+    return Check(
+        id=check.id,
+        user=owner.name if owner is not None else "",
+        source=_name(source),
+        destination=_name(snapshot.nodes.get(check.login.destination)),
+        login=check.login.user,
+        since=check.since,
+        expires=check.expires,
+    )
 
 
 def decide(
     request: web.Request, checks: SshChecks, check: SshCheck, snapshot: Snapshot, *, approved: bool
-) -> dict[str, Any]:
+) -> DecidedCheck:
     """Decides and writes the audit line; gives what the answer shows."""
-    document = shown(check, snapshot)
+    verdict: Literal["approved", "denied"] = "approved" if approved else "denied"
+    decided = DecidedCheck(**msgspec.structs.asdict(shown(check, snapshot)), verdict=verdict)
     checks.decide(check, approved)
-    verdict = "approved" if approved else "denied"
-    audit.changed(request, f"ssh check {check.id}", None, {**document, "verdict": verdict})
-    return {**document, "verdict": verdict}
+    audit.changed(request, f"ssh check {check.id}", None, decided)
+    return decided
 
 
 def undecided(checks: SshChecks, wanted: str) -> SshCheck | None:
@@ -60,18 +86,21 @@ class SshChecksApi:
             web.post("/api/v1/ssh/checks/{id}/deny", self.deny),
         ]
 
-    @operation(Need.READ)
+    @operation(Need.READ, Checks, query=lists.PAGE)
     async def list(self, request: web.Request) -> web.Response:
         """List the SSH connections that wait for approval."""
-        snapshot = self._store.snapshot
-        return json_response({"checks": [shown(check, snapshot) for check in self._checks.undecided()]})
+        lists.known(request, lists.PAGE)
+        snapshot, found = self._store.snapshot, tuple(self._checks.undecided())
+        return json_response(
+            Checks(tuple(shown(check, snapshot) for check in lists.page(request, found)), len(found))
+        )
 
-    @operation(Need.WRITE)
+    @operation(Need.WRITE, DecidedCheck)
     async def approve(self, request: web.Request) -> web.Response:
         """Let a held SSH connection through, and later ones of the same login for the rule's check period."""
         return self._decided(request, approved=True)
 
-    @operation(Need.WRITE)
+    @operation(Need.WRITE, DecidedCheck)
     async def deny(self, request: web.Request) -> web.Response:
         """Refuse a held SSH connection."""
         return self._decided(request, approved=False)

@@ -16,12 +16,45 @@ from warren_control.api.access import Need, operation
 from warren_control.api.problems import json_response
 from warren_control.hub import Hub
 from warren_control.policies.keeper import PolicyKeeper
+from warren_control.policies.versions import Source
 from warren_control.store import Store
-from warren_control.transport.registering import Registrar
+from warren_control.transport.registering import Failure, Registrar
 from warren_wire import __version__
 
 EVENT_GATHER_SECONDS: Final = 0.1
 EVENT_KEEP_ALIVE_SECONDS: Final = 15.0
+
+
+class AddressRanges(msgspec.Struct):
+    """The ranges that nodes get addresses of; null: none of that family."""
+
+    v4: str | None
+    v6: str | None
+
+
+class PolicyState(msgspec.Struct):
+    """The policy in force; `alarm` says why it is not the one that should be."""
+
+    version: int
+    source: Source
+    alarm: str
+
+
+class Status(msgspec.Struct):
+    """How the server is."""
+
+    version: str
+    revision: int
+    started: datetime
+    nodes: int
+    online: int
+    server_url: str
+    base_domain: str
+    addresses: AddressRanges
+    policy: PolicyState
+    registrations: dict[str, int]
+    """By result, since the start."""
+    recent_failures: tuple[Failure, ...]
 
 
 class StatusApi:
@@ -51,38 +84,31 @@ class StatusApi:
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/api/v1/status", self.status), web.get("/api/v1/events", self.events)]
 
-    @operation(Need.READ)
+    @operation(Need.READ, Status)
     async def status(self, request: web.Request) -> web.Response:
         """How the server is."""
         snapshot = self._store.snapshot
         online = Counter(node.online for node in snapshot.nodes.values())
+        v4, v6 = (str(pool) if pool is not None else None for pool in (self._pools.v4, self._pools.v6))
         return json_response(
-            {
-                "version": __version__,
-                "revision": snapshot.revision,
-                "started": self._started,
-                "nodes": len(snapshot.nodes),
-                "online": online[True],
-                "server_url": self._server_url,
-                "base_domain": self._base_domain,
-                "addresses": {
-                    family: str(pool) if pool is not None else None
-                    for family, pool in (("v4", self._pools.v4), ("v6", self._pools.v6))
-                },
-                "policy": {
-                    "version": self._policies.current.version,
-                    "source": self._policies.current.source.value,
-                    "alarm": self._policies.alarm,
-                },
-                "registrations": {result.value: count for result, count in self._registrar.results.items()},
-                "recent_failures": [
-                    {"at": failure.at, "hostname": failure.hostname, "reason": failure.reason}
-                    for failure in self._registrar.failures
-                ],
-            }
+            Status(
+                version=__version__,
+                revision=snapshot.revision,
+                started=self._started,
+                nodes=len(snapshot.nodes),
+                online=online[True],
+                server_url=self._server_url,
+                base_domain=self._base_domain,
+                addresses=AddressRanges(v4, v6),
+                policy=PolicyState(
+                    self._policies.current.version, self._policies.current.source, self._policies.alarm
+                ),
+                registrations={result.value: count for result, count in self._registrar.results.items()},
+                recent_failures=tuple(self._registrar.failures),
+            )
         )
 
-    @operation(Need.READ)
+    @operation(Need.READ, media="text/event-stream")
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: the revision at once, then after each burst of changes."""
         response = web.StreamResponse(

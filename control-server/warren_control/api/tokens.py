@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
 
-from warren_control.api import audit
+from warren_control.api import audit, lists
 from warren_control.api.access import Need, operation
 from warren_control.api.problems import body_of, json_response
 from warren_control.errors import NotFoundError
@@ -30,15 +30,34 @@ class NewToken(msgspec.Struct, forbid_unknown_fields=True):
     expires_in_seconds: Annotated[int, msgspec.Meta(ge=1, le=_MAX_EXPIRY_SECONDS)] | None = None
 
 
-def shown(token: ApiToken) -> dict[str, Any]:
+class Token(msgspec.Struct):
     """What is shown of a token."""
-    return {
-        "id": token.id,
-        "name": token.name,
-        "scope": token.scope.value,
-        "created": token.created,
-        "expiry": token.expiry,
-    }
+
+    id: str
+    name: str
+    scope: Scope
+    created: datetime
+    expiry: datetime | None
+
+
+class MadeToken(Token):
+    """A token at its creation."""
+
+    token: str
+
+
+class Tokens(msgspec.Struct):
+    """A page of tokens."""
+
+    tokens: tuple[Token, ...]
+    total: int
+
+
+FILTERS: Final = ("scope", *lists.PAGE)
+
+
+def shown(token: ApiToken) -> Token:
+    return Token(token.id, token.name, token.scope, token.created, token.expiry)
 
 
 class TokensApi:
@@ -55,13 +74,19 @@ class TokensApi:
             web.delete("/api/v1/tokens/{id}", self.delete),
         ]
 
-    @operation(Need.WRITE)
+    @operation(Need.WRITE, Tokens, query=FILTERS)
     async def list(self, request: web.Request) -> web.Response:
-        """List the tokens, without their secrets."""
-        tokens = sorted(self._store.snapshot.tokens.values(), key=lambda token: token.created)
-        return json_response({"tokens": [shown(token) for token in tokens]})
+        """List the tokens, without their secrets, the oldest first."""
+        lists.known(request, FILTERS)
+        scope = request.query.get("scope")
+        wanted = (
+            token for token in self._store.snapshot.tokens.values() if scope in (None, token.scope.value)
+        )
+        found = sorted(wanted, key=lambda token: token.created)
+        page = tuple(shown(token) for token in lists.page(request, found))
+        return json_response(Tokens(page, len(found)))
 
-    @operation(Need.WRITE, body=NewToken, status=201)
+    @operation(Need.WRITE, MadeToken, body=NewToken, status=201)
     async def create(self, request: web.Request) -> web.Response:
         """Make a token; its text is shown this once."""
         wish = await body_of(request, NewToken)
@@ -73,7 +98,7 @@ class TokensApi:
         async with self._store.writing() as writer:
             await writer.put_token(token)
         audit.changed(request, f"token {token.id}", None, shown(token))
-        return json_response({**shown(token), "token": text}, status=201)
+        return json_response(MadeToken(**msgspec.structs.asdict(shown(token)), token=text), status=201)
 
     @operation(Need.WRITE, status=204)
     async def delete(self, request: web.Request) -> web.Response:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from warren_control import users
-from warren_control.api import audit
+from warren_control.api import audit, lists
 from warren_control.api.access import Need, operation
 from warren_control.api.problems import body_of, json_response
 from warren_control.errors import NotFoundError
@@ -37,17 +37,32 @@ class UserPatch(msgspec.Struct, forbid_unknown_fields=True):
     roles: tuple[str, ...] | None = None
 
 
-def shown(user: User, nodes: int) -> dict[str, Any]:
+class UserShown(msgspec.Struct):
     """What is shown of a user."""
-    return {
-        "id": user.id,
-        "name": user.name,
-        "display_name": user.display_name,
-        "email": user.email,
-        "roles": sorted(user.roles),
-        "created": user.created,
-        "nodes": nodes,
-    }
+
+    id: int
+    name: str
+    display_name: str
+    email: str
+    roles: tuple[str, ...]
+    created: datetime
+    nodes: int
+    """How many machines the user owns."""
+
+
+class Users(msgspec.Struct):
+    """A page of users."""
+
+    users: tuple[UserShown, ...]
+    total: int
+
+
+FILTERS: Final = ("name", "role", *lists.PAGE)
+
+
+def shown(user: User, nodes: int) -> UserShown:
+    roles = tuple(sorted(user.roles))
+    return UserShown(user.id, user.name, user.display_name, user.email, roles, user.created, nodes)
 
 
 class UsersApi:
@@ -66,20 +81,27 @@ class UsersApi:
             web.delete("/api/v1/users/{user}", self.delete),
         ]
 
-    @operation(Need.READ)
+    @operation(Need.READ, Users, query=FILTERS)
     async def list(self, request: web.Request) -> web.Response:
-        """List the users."""
-        snapshot = self._store.snapshot
+        """List the users by id."""
+        lists.known(request, FILTERS)
+        snapshot, query = self._store.snapshot, request.query
         owned = Counter(node.owner for node in snapshot.nodes.values())
-        documents = [shown(user, owned[number]) for number, user in sorted(snapshot.users.items())]
-        return json_response({"users": documents})
+        found = [
+            user
+            for _, user in sorted(snapshot.users.items())
+            if query.get("name", user.name) == user.name
+            and ("role" not in query or query["role"] in user.roles)
+        ]
+        page = tuple(shown(user, owned[user.id]) for user in lists.page(request, found))
+        return json_response(Users(page, len(found)))
 
-    @operation(Need.READ)
+    @operation(Need.READ, UserShown)
     async def get(self, request: web.Request) -> web.Response:
         """Show a user."""
         return self._answer(_wanted(self._store.snapshot, request))
 
-    @operation(Need.WRITE, body=NewUser, status=201)
+    @operation(Need.WRITE, UserShown, body=NewUser, status=201, problems=(409,))
     async def create(self, request: web.Request) -> web.Response:
         """Make a user."""
         wish = await body_of(request, NewUser)
@@ -90,7 +112,7 @@ class UsersApi:
         audit.changed(request, f"user {user.name}", None, shown(user, 0))
         return self._answer(user, status=201)
 
-    @operation(Need.WRITE, body=UserPatch)
+    @operation(Need.WRITE, UserShown, body=UserPatch, problems=(409,))
     async def patch(self, request: web.Request) -> web.Response:
         """Change a user; fields that are not given stay."""
         wish = await body_of(request, UserPatch)
@@ -103,7 +125,7 @@ class UsersApi:
         audit.changed(request, f"user {user.name}", shown(user, 0), shown(changed, 0))
         return self._answer(changed)
 
-    @operation(Need.WRITE, status=204)
+    @operation(Need.WRITE, status=204, problems=(409,))
     async def delete(self, request: web.Request) -> web.Response:
         """Remove a user who owns no machine, and that user's keys."""
         async with self._store.writing() as writer:

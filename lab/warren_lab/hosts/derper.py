@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,10 @@ class Derper:
         port: int = 443,
         stun_port: int = STUN_PORT,
         verify_url: str | None = None,
+        mesh_key_file: Path | None = None,
+        mesh_with: Sequence[str] = (),
     ) -> None:
+        """With ``mesh_key_file`` it is one relay of a region, and calls those of ``mesh_with``."""
         self.host_name = host_name
         folder = run.path / "derper" / name
         # It looks for files named after the host name.
@@ -46,7 +50,10 @@ class Derper:
         ]
         if verify_url is not None:
             command += [f"--verify-client-url={verify_url}", "--verify-client-url-fail-open=false"]
-        self.process = run.start(f"derper-{name}", command, namespace=namespace)
+        if mesh_key_file is not None:
+            command += [f"--mesh-psk-file={mesh_key_file}", f"--mesh-with={','.join(mesh_with)}"]
+        environment = {"SSL_CERT_FILE": str(authority.pair.certificate)}
+        self.process = run.start(f"derper-{name}", command, namespace=namespace, environment=environment)
         self.process.wait_until(
             lambda: accepts_tcp(namespace, "127.0.0.1", port), f"it listens on port {port}"
         )

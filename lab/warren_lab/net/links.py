@@ -73,23 +73,20 @@ def set_up(
     _netlink(namespace, change)
 
 
-def add_routes(namespace: str, routes: Iterable[Route]) -> None:
-    """Add routes by gateways that the namespace reaches already."""
-    _netlink(namespace, lambda netlink: _add(netlink, routes))
-
-
-def replace_address(
-    namespace: str, name: str, old: IPv4Interface, new: IPv4Interface, gateway: IPv4Address
-) -> None:
-    """Give an interface another IPv4 address; the kernel drops the routes that stood on the old one."""
+def replace_address(namespace: str, name: str, address: IPv4Interface, gateway: IPv4Address) -> None:
+    """In place of an interface's IPv4 addresses, with whose last one the kernel removes their routes."""
 
     def change(netlink: Any) -> None:
-        index = _index(netlink, name)
-        netlink.addr("del", index=index, address=str(old.ip), prefixlen=old.network.prefixlen)
-        netlink.addr("add", index=index, address=str(new.ip), prefixlen=new.network.prefixlen)
+        netlink.flush_addr(index=_index(netlink, name), family=2)
+        _raise_with(netlink, name, [address])
         _add(netlink, [Route(gateway)])
 
     _netlink(namespace, change)
+
+
+def add_routes(namespace: str, routes: Iterable[Route]) -> None:
+    """Add routes by gateways that the namespace reaches already."""
+    _netlink(namespace, lambda netlink: _add(netlink, routes))
 
 
 def _add(netlink: Any, routes: Iterable[Route]) -> None:

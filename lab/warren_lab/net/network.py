@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -48,7 +47,6 @@ class Network:
         self.topology = plan
         self.prefix = prefix if prefix is not None else f"wl{os.getpid()}"
         self._ports = 0
-        self._leases: dict[str, IPv4Address] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -93,33 +91,16 @@ class Network:
 
     def reboot(self, router: str, wan: IPv4Address) -> None:
         """A public router forgets every mapping and comes back with another public address."""
-        plan = self.topology.router(router)
-        self._readdress(router, "wan", plan.wan, wan, PUBLIC_V4.prefixlen, PUBLIC_GATEWAY)
-        forget_mappings(self.namespace(router))
-        self._replan(replace(plan, wan=wan))
+        namespace = self.namespace(self.topology.router(router).name)
+        links.replace_address(namespace, "wan", IPv4Interface(f"{wan}/{PUBLIC_V4.prefixlen}"), PUBLIC_GATEWAY)
+        forget_mappings(namespace)
 
     def readdress(self, host: str, address: IPv4Address) -> None:
-        """A host gets another address in its LAN, as from a new lease."""
+        """Give a host behind a router another address of its LAN in place of the one it has."""
         router = next(router for router in self.topology.routers if host in router.hosts)
-        old = self._leases.get(host, router.address_of(host))
-        self._readdress(host, "eth0", old, address, router.lan.prefixlen, router.gateway)
-        self._leases[host] = address
-
-    def _readdress(
-        self,
-        name: str,
-        interface: str,
-        old: IPv4Address,
-        new: IPv4Address,
-        prefixlen: int,
-        gateway: IPv4Address,
-    ) -> None:
-        before, after = (IPv4Interface(f"{address}/{prefixlen}") for address in (old, new))
-        links.replace_address(self.namespace(name), interface, before, after, gateway)
-
-    def _replan(self, router: Router) -> None:
-        routers = (router if each.name == router.name else each for each in self.topology.routers)
-        self.topology = replace(self.topology, routers=tuple(routers))
+        links.replace_address(
+            self.namespace(host), "eth0", IPv4Interface(f"{address}/{router.lan.prefixlen}"), router.gateway
+        )
 
     def set_mapping_lifetime(self, router: str, seconds: int) -> None:
         """How long a router keeps an idle UDP mapping."""

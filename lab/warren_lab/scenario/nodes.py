@@ -75,6 +75,9 @@ class Node(Protocol):
     def restart(self) -> None:
         """Kill its program, as a crash does, and start it again."""
 
+    def leave(self) -> None:
+        """Leave the mesh; the host is as it was."""
+
     def abandon(self) -> None:
         """End its program at once; nobody will use the host again."""
 
@@ -119,6 +122,9 @@ class OurNode:
     def restart(self) -> None:
         self.agent.process.kill()
         self.agent.up()
+
+    def leave(self) -> None:
+        self.agent.close()
 
     def abandon(self) -> None:
         self.agent.abandon()
@@ -172,6 +178,11 @@ class StockNode:
 
     def restart(self) -> None:
         self.daemon.restart()
+
+    def leave(self) -> None:
+        if self._joining is not None:
+            self.daemon.logout()
+        self.daemon.close()
 
     def abandon(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

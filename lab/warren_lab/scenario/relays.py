@@ -120,8 +120,9 @@ class RelayLab:
         }
         return self._serve(f"relay-{name}", name, "warren_relay", given | settings)
 
-    def start_derper(self, name: str, toolbox: Toolbox) -> Derper:
-        """The stock relay on one of the hosts."""
+    def start_derper(self, name: str, toolbox: Toolbox, *, region: bool = False) -> Derper:
+        """The stock relay on one of the hosts; with ``region``, a member of the region's mesh."""
+        others = [str(address) for other, address in RELAYS.items() if other != name]
         return Derper(
             self.run,
             toolbox,
@@ -129,12 +130,15 @@ class RelayLab:
             namespace=self.network.namespace(name),
             authority=self.authority,
             host_name=str(RELAYS[name]),
+            mesh_key_file=self.folder / "mesh.key" if region else None,
+            mesh_with=others if region else (),
         )
 
-    def join(self, name: str, toolbox: Toolbox) -> Tailscaled:
+    def join(self, name: str, toolbox: Toolbox, release: str | None = None) -> Tailscaled:
         """A stock client that has joined."""
+        namespace = self.network.namespace(name)
         client = Tailscaled(
-            self.run, toolbox, name, namespace=self.network.namespace(name), ca_file=self.ca_file
+            self.run, toolbox, name, namespace=namespace, ca_file=self.ca_file, release=release
         )
         client.up(f"https://{CONTROL}", _JOIN_KEY)
         return client

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from support import postgres
 from support.certificates import Pair, self_signed
 from support.control_client import ControlClient, Identity
+from support.described import Description
 from warren_control import config
 from warren_control.app import ControlServer
 from warren_control.metrics import ControlMetrics
@@ -39,6 +40,7 @@ class Running:
     task: asyncio.Task[None] | None = None
     clients: list[ControlClient] = field(default_factory=list)
     clock: Callable[[], datetime] = utc_now
+    description: Description | None = None
     port: int = 0
     """Kept when the server starts again, as clients only know the old one."""
 
@@ -96,10 +98,21 @@ class Running:
         path: str,
         body: Any = None,
         token: str = TOKEN,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Any]:
-        """A call of the admin API: status and document."""
-        headers = {"Authorization": f"Bearer {token}", **(headers or {})}
+        """A call of the admin API: status and document, which is what the server's description says of it."""
+        if self.description is None:
+            _, document = await self._call(
+                "GET", "/api/v1/openapi.json", None, {"Authorization": f"Bearer {TOKEN}"}
+            )
+            self.description = Description(document) if "components" in document else None
+        given = {"Authorization": f"Bearer {token}", **(headers or {})}
+        status, answer = await self._call(method, path, body, given)
+        if self.description is not None:
+            self.description.check(method, path.partition("?")[0], status, answer)
+        return status, answer
+
+    async def _call(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any]:
         url = f"https://127.0.0.1:{self.port}{path}"
         async with (
             aiohttp.ClientSession() as session,

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from .conftest import BOOTSTRAP, Running, StartServer
 
@@ -58,6 +59,35 @@ async def test_the_description_names_every_call_and_its_body(server: Running) ->
     for path, calls in document["paths"].items():
         for method, call in calls.items():
             assert call["summary"], (method, path)
+            assert {"401", "403"} <= call["responses"].keys(), (method, path)
+    OpenAPIV31SpecValidator(document).validate()
+    names = [call["operationId"] for calls in document["paths"].values() for call in calls.values()]
+    assert len(set(names)) == len(names)
+
+
+LISTS = ("nodes", "users", "keys", "tokens", "relays", "pending", "ssh/checks")
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_every_list_has_pages_and_knows_its_filters(server: Running, name: str) -> None:
+    for number in range(3):
+        await server.api("POST", "/api/v1/users", {"name": f"user{number}"})
+        await server.api("POST", "/api/v1/keys", {"tags": ["tag:web"]})
+        await server.api("POST", "/api/v1/tokens", {"scope": "read-only"})
+        await server.member(f"web{number}")
+        await (await server.client(f"new{number}")).register()
+    field = name.rpartition("/")[2]
+    status, whole = await server.api("GET", f"/api/v1/{name}")
+    assert status == 200
+    assert whole["total"] == len(whole[field])
+    _, page = await server.api("GET", f"/api/v1/{name}?limit=2")
+    assert page[field] == whole[field][:2]
+    assert page["total"] == whole["total"]
+    if name != "nodes":
+        _, page = await server.api("GET", f"/api/v1/{name}?limit=2&offset=2")
+        assert page[field] == whole[field][2:4]
+    for wrong in ("limit=0", "limit=x", "nonsense=1"):
+        assert (await server.api("GET", f"/api/v1/{name}?{wrong}"))[0] == 422
 
 
 async def test_nodes_are_filtered_and_paged(server: Running) -> None:

@@ -6,9 +6,11 @@ import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from support.postgres import Postgres
 from warren_control import backup
 from warren_control.config import Config
 from warren_control.errors import ConfigError
@@ -53,16 +55,61 @@ async def test_machines_come_back_to_a_restored_server_without_a_login(
     assert [user["name"] for user in document["users"]] == ["members", "alice"]
 
 
-async def test_a_sqlite_backup_fills_the_database_under_test(
-    server: Running, tmp_path: Path, database: str
+async def _furnish(server: Running) -> None:
+    """Some of every kind of record."""
+    region = {"RegionID": 901, "RegionCode": "far", "RegionName": "Far", "Nodes": []}
+    region["Nodes"] = [{"Name": "901a", "RegionID": 901, "HostName": "relay.example.net"}]
+    for method, path, body in (
+        ("POST", "/api/v1/users", {"name": "alice"}),
+        ("POST", "/api/v1/keys", {"user": "alice", "expires_in_seconds": 3600, "tags": ["tag:web"]}),
+        ("POST", "/api/v1/tokens", {"name": "ci", "scope": "join-only"}),
+        ("PUT", "/api/v1/relays/901", region),
+        ("PUT", "/api/v1/policy", {"text": '{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}'}),
+        ("PATCH", "/api/v1/nodes/1", {"name": "front", "approved_routes": ["10.9.0.0/16"]}),
+    ):
+        status, answer = await server.api(method, path, body)
+        assert status < 400, answer
+
+
+async def _everything(server: Running) -> dict[str, Any]:
+    """What the API tells of all records, without what a connection changes."""
+    paths = ("nodes", "users", "keys", "tokens", "relays", "policy")
+    found = {path: (await server.api("GET", f"/api/v1/{path}"))[1] for path in paths}
+    for node in found["nodes"]["nodes"]:
+        for volatile in ("online", "last_seen", "endpoints"):
+            node.pop(volatile, None)
+    found["nodes"].pop("revision")
+    return found
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_records_move_to_the_other_kind_of_database_and_back(
+    server: Running, tmp_path: Path, postgres_server: Postgres
 ) -> None:
-    await server.member("web")
-    file = tmp_path / "backup.tar.gz"
-    await backup.make(server.config(), file, NOW)
-    between = _elsewhere(server.config(), tmp_path)
-    await backup.restore(between, file)
-    second = tmp_path / "second.tar.gz"
-    assert (await backup.make(between, second, NOW)).tables["nodes"] == 1
+    web = await server.member("web")
+    await server.member("office")
+    await _furnish(server)
+    before = await _everything(server)
+    postgres = postgres_server.new_database()
+    for number, target in enumerate((postgres, f"sqlite:///{tmp_path}/back/control.db")):
+        file = tmp_path / f"{number}.tar.gz"
+        # What machines report is stored a little later, and at the end at the latest.
+        await server.stop()
+        made = await backup.make(server.config(), file, NOW)
+        server.database = target
+        assert (await backup.restore(server.config(), file)).tables == made.tables
+        await server.start()
+        again = await server.client(web.identity)
+        assert await again.poll() == 200
+        assert again.peer("office") is not None
+        assert await _everything(server) == before
+        # The counters moved too: no id is given twice.
+        late = await server.member(f"late{number}")
+        assert late.netmap.self_node is not None
+        assert late.netmap.self_node.id == 3 + number
+        await server.api("DELETE", f"/api/v1/nodes/{3 + number}")
+    await server.stop()
+    postgres_server.drop(postgres)
 
 
 async def test_nothing_that_is_there_is_overwritten(server: Running, tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ async def test_a_full_disk_neither_ends_the_server_nor_keeps_it_from_starting(
                 stream.write(bytes(4096))
         statuses = [(await server.api("POST", "/api/v1/users", {"name": f"u{n}"}))[0] for n in range(40)]
         assert statuses[-1] == 503
+        assert _failing(server) == 1
         assert not web.poll_ended
         await server.stop()
         await server.start()

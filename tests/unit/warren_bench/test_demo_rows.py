@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from warren_bench.demo import DEMO_TIMES, DIRECT, RELAYED_THROUGHPUT, THROUGHPUT, WORK, demo_rows, pair_rows
+from warren_bench.demo import DEMO_TIMES, WORK, demo_rows, pair_rows
+from warren_bench.pair_life import DIRECT, RELAYED_THROUGHPUT, THROUGHPUT
 
 
 def test_the_demos_times_are_rows_without_a_peer_and_its_other_times_are_not() -> None:

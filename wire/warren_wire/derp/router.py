@@ -23,7 +23,7 @@ from warren_wire.keys import NodePublic
 from . import frames
 from .frames import PeerGoneReason
 from .members import NOT_HERE_BURST, Connection, ConnectionId, Kind, Member
-from .queues import BULK_BYTES, DISCO_BYTES, LINK_BYTES, FairQueue
+from .queues import BULK_BYTES, DISCO_BYTES, LINK_BYTES
 
 __all__ = ["ConnectionId", "DropReason", "Kind", "Router"]
 
@@ -116,7 +116,7 @@ class Router:
         connection = self._new(Kind.CLIENT, key.raw, member)
         before = self._visibility(member)
         self.clients += not member.connections
-        member.connections.append(connection)
+        member.connections += (connection,)
         member.active = connection
         self._tell_watchers(member, before)
         surplus = member.connections[:-MAX_CONNECTIONS_PER_KEY]
@@ -132,7 +132,7 @@ class Router:
         self._watchers[identity] = watcher
         for member in self._members.values():
             if member.is_visible(watcher.kind):
-                watcher.notices[member.raw] = frames.peer_present(member.raw)
+                watcher.notify(member.raw, frames.peer_present(member.raw))
         self._due.add(identity)
 
     def link_present(self, link: ConnectionId, raw: bytes) -> None:
@@ -144,7 +144,7 @@ class Router:
         keys.add(raw)
         member = self._member(raw)
         before = self._visibility(member)
-        member.links.append(connection)
+        member.links += (connection,)
         self._tell_watchers(member, before)
 
     def link_gone(self, link: ConnectionId, raw: bytes) -> None:
@@ -163,7 +163,7 @@ class Router:
         self._due.discard(identity)
         self._watchers.pop(identity, None)
         self._queued -= connection.queued_bytes
-        self.drops[DropReason.DESTINATION_GONE] += len(connection.bulk) + len(connection.disco)
+        self.drops[DropReason.DESTINATION_GONE] += connection.queued_packets
         self.home_clients -= connection.preferred
         for raw in self._link_keys.pop(identity, ()):
             self._unlink(connection, self._members[raw])
@@ -171,7 +171,7 @@ class Router:
         if member is None:
             return
         before = self._visibility(member)
-        member.connections.remove(connection)
+        member.connections = tuple(each for each in member.connections if each is not connection)
         if not member.connections:
             member.active = None
             self.clients -= 1
@@ -225,9 +225,8 @@ class Router:
                     self._tell_not_here(sender, destination, now)
             return
         origin = sender.member
-        if origin is not None and member not in origin.reached:
-            origin.reached.add(member)
-            member.heard.add(origin)
+        if origin is not None:
+            origin.note_sent_to(member)
         self._queue(way, sender.raw, destination, payloads, is_disco, now)
 
     def deliver(
@@ -241,9 +240,8 @@ class Router:
             self.drops[DropReason.UNKNOWN_FORWARDED] += 1
             return
         origin = self._members.get(source)
-        if origin is not None and member not in origin.reached:
-            origin.reached.add(member)
-            member.heard.add(origin)
+        if origin is not None:
+            origin.note_sent_to(member)
         self._queue(way, source, destination, [destination + packet], packet.startswith(disco.MAGIC), now)
 
     def take_due(self) -> list[ConnectionId]:
@@ -255,18 +253,16 @@ class Router:
     def take(self, identity: ConnectionId, max_bytes: int) -> bytes:
         """About `max_bytes` of what waits for a connection: notices, then discovery, then the rest."""
         connection = self._connection(identity)
-        taken = list(connection.notices.values())
-        connection.notices.clear()
+        notices, connection.notices = connection.notices, None
         before = connection.queued_bytes
-        packets = connection.disco.take(max_bytes)
-        packets += connection.bulk.take(max_bytes - (before - connection.queued_bytes))
+        packets = connection.take(max_bytes)
         left = connection.queued_bytes
         self._queued -= before - left
         self.forwarded_packets += len(packets)
         self.forwarded_bytes += before - left
         if not left:
             connection.waiting_since = None
-        return b"".join(taken + packets) if taken else b"".join(packets)
+        return b"".join((*notices.values(), *packets)) if notices else b"".join(packets)
 
     def has_waiting(self, identity: ConnectionId) -> bool:
         connection = self._connection(identity)
@@ -307,7 +303,7 @@ class Router:
             ready.append(frame)
         if not ready:
             return
-        queue = way.disco if is_disco else way.bulk
+        queue = way.queue(is_disco)
         before = queue.size_bytes
         dropped = queue.put(source, ready, size)
         self._queued += queue.size_bytes - before
@@ -320,9 +316,9 @@ class Router:
     def _new(self, kind: Kind, raw: bytes, member: Member | None) -> Connection:
         self._last_identity += 1
         bulk = self._bulk_bytes if kind is Kind.CLIENT else LINK_BYTES
-        queues = FairQueue(bulk), FairQueue(self._disco_bytes)
-        connection = Connection(ConnectionId(self._last_identity), kind, raw, member, *queues)
-        self._connections[connection.identity] = connection
+        identity = ConnectionId(self._last_identity)
+        connection = Connection(identity, kind, raw, member, bulk, self._disco_bytes)
+        self._connections[identity] = connection
         return connection
 
     def _connection(self, identity: ConnectionId) -> Connection:
@@ -339,7 +335,7 @@ class Router:
 
     def _unlink(self, link: Connection, member: Member) -> None:
         before = self._visibility(member)
-        member.links.remove(link)
+        member.links = tuple(each for each in member.links if each is not link)
         self._tell_watchers(member, before)
         self._forget_if_gone(member)
 
@@ -354,18 +350,20 @@ class Router:
             index = 0 if watcher.kind is Kind.SIBLING else 1
             if before[index] != after[index]:
                 gone = frames.peer_gone(member.raw, PeerGoneReason.DISCONNECTED)
-                watcher.notices[member.raw] = frames.peer_present(member.raw) if after[index] else gone
+                watcher.notify(member.raw, frames.peer_present(member.raw) if after[index] else gone)
                 self._due.add(watcher.identity)
 
     def _forget_if_gone(self, member: Member) -> None:
         if member.connections or member.links:
             return
         del self._members[member.raw]
-        for receiver in member.reached:
-            receiver.heard.discard(member)
+        for receiver in member.reached or ():
+            if receiver.heard is not None:
+                receiver.heard.discard(member)
             self._tell_gone(receiver.connections, member.raw, PeerGoneReason.DISCONNECTED)
-        for source in member.heard:
-            source.reached.discard(member)
+        for source in member.heard or ():
+            if source.reached is not None:
+                source.reached.discard(member)
 
     def _tell_not_here(self, sender: Connection, destination: bytes, now: float) -> None:
         passed = 0.0 if sender.not_here_at is None else max(0.0, now - sender.not_here_at)
@@ -378,5 +376,5 @@ class Router:
     def _tell_gone(self, connections: Iterable[Connection], key: bytes, reason: PeerGoneReason) -> None:
         for connection in connections:
             self.peer_gone[reason] += 1
-            connection.notices[key] = frames.peer_gone(key, reason)
+            connection.notify(key, frames.peer_gone(key, reason))
             self._due.add(connection.identity)

@@ -11,6 +11,7 @@ Where packets go is the router's business.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -75,6 +76,9 @@ ServerEvent = (
 )
 
 
+_NO_EVENTS: Final[Sequence[ServerEvent]] = ()
+
+
 class _State(enum.Enum):
     HELLO = enum.auto()
     ADMISSION = enum.auto()
@@ -109,7 +113,7 @@ class DerpServerConnection:
         self._nonce = nonce
         self._state = _State.HELLO
         self._reader = frames.FrameReader()
-        self._held: list[frames.Frame] = []
+        self._held: list[frames.Frame] | None = None
         self._held_bytes = 0
         self._outgoing: list[bytes] = [frames.server_key(server.public)]
         self._pong_due = False
@@ -136,9 +140,12 @@ class DerpServerConnection:
         self._pong_due = False
         return data
 
-    def events(self) -> list[ServerEvent]:
+    def events(self) -> Sequence[ServerEvent]:
         """What happened since the last call, in order."""
-        events, self._events = self._events, []
+        events = self._events
+        if not events:
+            return _NO_EVENTS
+        self._events = []
         return events
 
     def accept(self, *, as_relay: bool = False) -> None:
@@ -153,12 +160,14 @@ class DerpServerConnection:
             frames.server_info(frames.ServerInfo(frames.PROTOCOL_VERSION), self._box, self._nonce)
         )
         self._state = _State.OPEN
+        # Most clients idle for days: what only the handshake needs does not live as long.
         self._box = None
+        self._nonce = b""
         self._is_relay = as_relay
-        held, self._held = self._held, []
-        self._receive(held)
+        held, self._held = self._held, None
+        self._receive(held or ())
 
-    def _receive(self, received: list[frames.Frame]) -> None:
+    def _receive(self, received: Iterable[frames.Frame]) -> None:
         run: list[bytes] | None = None
         is_open = self._state is _State.OPEN
         try:
@@ -199,6 +208,8 @@ class DerpServerConnection:
         self._held_bytes += frames.HEADER_BYTES + len(payload)
         if self._held_bytes > MAX_EARLY_BYTES:
             raise DecodeError("too much was sent before admission")
+        if self._held is None:
+            self._held = []
         self._held.append((kind, payload))
 
     def _receive_open(self, kind: int, payload: bytes) -> None:
