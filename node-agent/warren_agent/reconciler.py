@@ -6,6 +6,7 @@ A round is started by a new map, by a lost device and by a slow timer, and needs
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -106,7 +107,8 @@ class Reconciler:
     async def run(self) -> None:
         while True:
             self._wake.clear()
-            failed = await self._round() if self._own is not None else False
+            with metrics.APPLY_SECONDS.time() if self._own is not None else contextlib.nullcontext():
+                failed = await self._round() if self._own is not None else False
             try:
                 async with asyncio.timeout(RETRY_SECONDS if failed else SLOW_SECONDS):
                     await self._wake.wait()
