@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ IDLE_SECONDS: Final = 30.0
 CHANGES: Final = 10
 WAIT_SECONDS: Final = 60.0
 METRICS_PORT: Final = 19473
+APPLY: Final = "warren_agent_apply_seconds"
 
 
 def rows(peers: int = PEERS) -> list[Row]:
@@ -59,7 +61,6 @@ def rows(peers: int = PEERS) -> list[Row]:
 
 
 async def measure(program: str, peers: int) -> dict[str, float]:
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         server = Warren(folder)
@@ -87,10 +88,10 @@ def _with_agent(folder: Path, program: str, server: Warren, key: str) -> dict[st
                 "server_url": f"http://127.0.0.1:{server.port}",
                 "auth_key_file": str(folder / "key"),
                 "state_dir": str(folder / "agent"),
-                "interface": "benchpeers",
+                # WireGuard programs of a machine share one folder for their sockets, named by interface.
+                "interface": f"wb{os.getpid()}",
                 "data_plane": "userspace",
                 "userspace": {"program": program},
-                "uapi_dir": str(folder / "uapi"),
                 "socket": str(folder / "agent.sock"),
                 "health_listen": f"127.0.0.1:{METRICS_PORT}",
             }
@@ -103,13 +104,13 @@ def _with_agent(folder: Path, program: str, server: Warren, key: str) -> dict[st
         first = _applied(more_than=0)
         time.sleep(SETTLE_SECONDS)
         seconds, rounds = (
-            _figure("warren_agent_apply_seconds_sum"),
-            _figure("warren_agent_apply_seconds_count"),
+            _figure(f"{APPLY}_sum"),
+            _figure(f"{APPLY}_count"),
         )
         for number in range(CHANGES):
             server.rename(number + 1, f"renamed-{number}")
             _applied(more_than=rounds + number)
-        change = (_figure("warren_agent_apply_seconds_sum") - seconds) / CHANGES
+        change = (_figure(f"{APPLY}_sum") - seconds) / CHANGES
         time.sleep(SETTLE_SECONDS)
         used, began = _ticks(agent.pid), time.monotonic()
         time.sleep(IDLE_SECONDS)
@@ -120,6 +121,8 @@ def _with_agent(folder: Path, program: str, server: Warren, key: str) -> dict[st
             "idle_percent": idle * 100,
             "resident_mb": _resident_megabytes(agent.pid),
         }
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}: {(folder / 'agent.log').read_text()[-1000:]}") from error
     finally:
         agent.terminate()
         agent.wait()
@@ -130,11 +133,11 @@ def _with_agent(folder: Path, program: str, server: Warren, key: str) -> dict[st
 def _applied(more_than: float) -> float:
     """Seconds of all rounds so far, once there were more than so many."""
     deadline = time.monotonic() + WAIT_SECONDS
-    while _figure("warren_agent_apply_seconds_count") <= more_than:
+    while _figure(f"{APPLY}_count") <= more_than:
         if time.monotonic() > deadline:
             raise RuntimeError("the agent applied no network map")
         time.sleep(0.02)
-    return _figure("warren_agent_apply_seconds_sum")
+    return _figure(f"{APPLY}_sum")
 
 
 def _figure(name: str) -> float:
@@ -156,4 +159,5 @@ def _resident_megabytes(pid: int) -> float:
 
 
 if __name__ == "__main__":
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     print(json.dumps(asyncio.run(measure(sys.argv[1], int(sys.argv[2])))))

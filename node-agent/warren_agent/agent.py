@@ -24,7 +24,7 @@ from warren_agent.kernel.interfaces import PeerStats, WireGuardError
 from warren_agent.kernel.network import HostNetwork
 from warren_agent.keystore import Keys, save, with_accepted_node_key
 from warren_agent.local_client import RequestError
-from warren_agent.member import Member, member_of, self_of
+from warren_agent.member import Member, MemberReader, self_of
 from warren_agent.paths.values import LocalState, PathPeer, PingKind
 from warren_agent.reconciler import Reconciler
 from warren_agent.requirements import host_warnings
@@ -99,6 +99,7 @@ class Agent:
         )
         self._own: Member | None = None
         self._members: tuple[Member, ...] = ()
+        self._reader = MemberReader()
         self._packet_filter = DENY_ALL
         self._registered = self._netmap is not None
         self._local: LocalState | None = None
@@ -208,7 +209,7 @@ class Agent:
             return
         self._own = self_of(netmap.self_node)
         self._engine.set_known_home(self._own.home_relay)
-        self._members = tuple(member_of(node) for node in netmap.peers.values())
+        self._members = self._reader.members(netmap.peers.values())
         if netmap.derp_map is not None:
             self._engine.set_relay_map(netmap.derp_map)
         self._engine.set_peers(_path_peers(self._members, self._keys.node.public))

@@ -25,6 +25,9 @@ POLL_SECONDS: Final = 1.0
 BUSY_POLL_SECONDS: Final = 0.5
 """While packets flow: how soon silence on a direct path is noticed."""
 
+IDLE_POLL_SECONDS: Final = 3.0
+"""While nothing flows: the first packet for a peer is seen at its loopback endpoint, not here."""
+
 BUSY_POLL_MAX_PEERS: Final = 300
 """A dump of many peers twice a second would cost more than it gives."""
 
@@ -69,12 +72,15 @@ class WireGuardWatch:
         """Serve until cancelled."""
         while True:
             await self._read()
-            now = time.monotonic()
-            busy = len(self._counts) <= BUSY_POLL_MAX_PEERS and self._machine.is_active(now)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BUSY_POLL_SECONDS if busy else POLL_SECONDS):
+                async with asyncio.timeout(self._pause_seconds()):
                     await self._look.wait()
             self._look.clear()
+
+    def _pause_seconds(self) -> float:
+        if not self._machine.is_active(time.monotonic()):
+            return IDLE_POLL_SECONDS
+        return BUSY_POLL_SECONDS if len(self._counts) <= BUSY_POLL_MAX_PEERS else POLL_SECONDS
 
     async def _read(self) -> None:
         try:
