@@ -45,12 +45,12 @@ conformance: venv ## The policy compiler against recorded cases: WARREN_POLICY_C
 bench: venv ## Figures against a peer in the same run: make bench ARGS=NAME
 	$(BIN)/python bench $(ARGS)
 
-fuzz: venv ## Coverage-guided inputs at the relay's parsers: make fuzz [TARGET=frames] [RUNS=200000]
+fuzz: venv ## Coverage-guided inputs at parsers that strangers reach: make fuzz [TARGET=frames|policy|…] [RUNS=200000]
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check atheris
 	@mkdir -p build/fuzz
-	for target in $(or $(TARGET),$$($(BIN)/python -c 'import sys; sys.path.insert(0, "tests"); from support.fuzzing import TARGETS; print(*TARGETS)')); do \
+	for target in $(or $(TARGET),policy $$($(BIN)/python -c 'import sys; sys.path.insert(0, "tests"); from support.fuzzing import TARGETS; print(*TARGETS)')); do \
 	  echo "fuzzing $$target"; \
-	  $(BIN)/python tests/fuzz/relay.py $$target -runs=$(or $(RUNS),200000) -max_len=4096 -print_final_stats=0 -artifact_prefix=build/fuzz/$$target- ; \
+	  $(BIN)/python tests/fuzz/run.py $$target build/fuzz -runs=$(or $(RUNS),200000) -max_len=4096 -print_final_stats=0 || exit 1; \
 	done
 
 format: venv ## Format the sources

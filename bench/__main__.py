@@ -40,7 +40,7 @@ RESULTS: Final = Path("build/bench")
     "--part",
     "parts",
     multiple=True,
-    type=click.Choice(["joins", "restart", "idle", "churn"]),
+    type=click.Choice(["joins", "restart", "idle", "churn", "policy"]),
     help="control: only this part; can be repeated.",
 )
 @click.option(

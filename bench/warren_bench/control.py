@@ -20,6 +20,17 @@ SIZES: Final = (100, 300, 1000)
 RESTART_SIZE: Final = 1000
 IDLE_SIZE: Final = 5000
 CHURN_MINUTES: Final = 15.0
+POLICY_SIZE: Final = 300
+# Everybody is still in everybody's map, so that both servers send as much.
+SMALL_POLICY: Final = """{
+  "groups": {"group:ops": ["members@"]},
+  "tagOwners": {"tag:web": ["group:ops"]},
+  "grants": [
+    {"src": ["group:ops"], "dst": ["*"], "ip": ["tcp:22"]},
+    {"src": ["autogroup:member"], "dst": ["autogroup:member"], "ip": ["*"]},
+    {"src": ["*"], "dst": ["tag:web"], "ip": ["tcp:443"]},
+  ],
+}"""
 # What the server is asked to stay below, by the number of clients.
 _GOALS: Final = {
     (300, "join_cpu"): "<= 0.1",
@@ -37,6 +48,7 @@ class Part(Enum):
     RESTART = "restart"
     IDLE = "idle"
     CHURN = "churn"
+    POLICY = "policy"
 
 
 def rows(
@@ -56,6 +68,7 @@ def rows(
         Part.RESTART: lambda: _restart(sizes[-1] if sizes else RESTART_SIZE),
         Part.IDLE: lambda: _idle(sizes[-1] if sizes else IDLE_SIZE),
         Part.CHURN: lambda: _churn(churn_minutes),
+        Part.POLICY: lambda: _policy(sizes[-1] if sizes else POLICY_SIZE),
     }
     return [row for part in wanted for row in makers[part]()]
 
@@ -134,6 +147,29 @@ def _churn(minutes: float) -> list[Row]:
         frame.row("churn: open files after a quarter", settled.files, "files"),
         frame.row("churn: open files at the end", last.files, "files"),
         frame.row("churn: events that failed", last.failed, "events", goal="<= 0 events"),
+    ]
+
+
+def _policy(size: int) -> list[Row]:
+    """What a policy costs, against the same server without one."""
+    found = []
+    for text in ("", SMALL_POLICY):
+        say(f"warren: {size} clients join, {'under a policy' if text else 'without a policy'}")
+        with control_servers.warren(text) as server:
+            found.append(uvloop.run(control_load.joins(server, size, say)))
+    without, under = found
+
+    def one(work: str, unit: str, name: str) -> Row:
+        mine, there = float(getattr(under, name)), float(getattr(without, name))
+        return frame.row(f"{size} under a policy: {work}", mine, unit, peer=there, peer_name="without")
+
+    return [
+        one("all joined", "s", "join_seconds"),
+        one("processor time for the joins", "s", "join_cpu"),
+        one("endpoint change, last client heard", "s", "change_seconds"),
+        one("endpoint change, processor time", "s", "change_cpu"),
+        one("rename, processor time", "s", "rename_cpu"),
+        one("resident for each client", "KB", "client_kilobytes"),
     ]
 
 

@@ -38,11 +38,11 @@ class Server(Protocol):
 class Warren:
     """`warren-control serve`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, policy: str = "") -> None:
         self.port = _free_port()
         self._socket = folder / "control.sock"
         self._file = folder / "config.yaml"
-        settings = {
+        settings: dict[str, object] = {
             "server_url": f"http://{HOST}:{self.port}",
             "listen": f"{HOST}:{self.port}",
             "database": f"sqlite:///{folder}/control.db",
@@ -51,6 +51,10 @@ class Warren:
             "admin_socket": str(self._socket),
             "regions": [_region()],
         }
+        if policy:
+            file = folder / "policy.hujson"
+            file.write_text(policy)
+            settings["policy"] = {"file": str(file)}
         self._file.write_text(yaml.safe_dump(settings))
         self._log = (folder / "log").open("ab")
         self.start()
@@ -145,9 +149,9 @@ class Headscale:
 
 
 @contextlib.contextmanager
-def warren() -> Iterator[Warren]:
+def warren(policy: str = "") -> Iterator[Warren]:
     with tempfile.TemporaryDirectory(prefix="warren-bench-") as folder:
-        server = Warren(Path(folder))
+        server = Warren(Path(folder), policy)
         try:
             yield server
         finally:

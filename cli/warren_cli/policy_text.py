@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from warren_cli.asking import Problem
+from warren_cli.client import ApiError
 
 STDIN: Final = "-"
 
@@ -49,6 +50,14 @@ def complaints(name: str, answer: Mapping[str, Any]) -> Iterator[str]:
             yield _line(name, test, f"{test['path']}: {test['message']}")
     for warning in answer.get("warnings") or ():
         yield _line(name, warning, f"warning: {warning['message']}")
+
+
+def refusal(name: str, error: ApiError) -> Problem:
+    """The places in the text where the server says what is wrong; else its own words."""
+    lines = list(complaints(name, error.document))
+    if lines:
+        return Problem("the policy was refused\n" + "\n".join(lines))
+    return Problem(str(error))
 
 
 def _line(name: str, about: Mapping[str, Any], message: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -13,14 +14,19 @@ from typing import TypeVar
 import click
 import msgspec
 
-from warren_control import app, backup, config, names, routes
+from warren_control import app, backup, config, headscale, names, routes
 from warren_control.api.keys import shown
 from warren_control.config import Config
 from warren_control.db.engine import open_engine, parse_url
 from warren_control.db.repository import Repository, Write
-from warren_control.errors import ControlError
+from warren_control.enforcement.enforcer import Enforcer
+from warren_control.enforcement.network import domains_of
+from warren_control.errors import ConfigError, ControlError
 from warren_control.keyfiles import noise_key
 from warren_control.keys import new_key
+from warren_control.model import Snapshot
+from warren_control.policies.examination import Examination, examine
+from warren_control.policies.report import told
 from warren_control.store import utc_now
 from warren_runtime import logs
 from warren_runtime.settings import SettingsError
@@ -89,6 +95,49 @@ def check(config_file: Path) -> None:
     """Say whether the configuration can be used; every problem on a line."""
     _loaded(config_file)
     click.echo("the configuration is valid")
+
+
+@main.group("policy")
+def policy_group() -> None:
+    """Look at policies on this machine, without a running server."""
+
+
+@policy_group.command("check")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    envvar="WARREN_CONTROL_CONFIG",
+    help="The server's YAML file: its users and machines are what the policy's own tests run against.",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+def check_policy(config_file: Path | None, file: Path) -> None:
+    """Say whether a server would take the policy in FILE; without --config its tests are not run.
+
+    Problems are told as FILE:LINE:COLUMN; the exit code is 1 if there are any.
+    """
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        _fail(ConfigError(f"cannot read {file}: {error.strerror}"))
+        raise
+    if config_file is None:
+        nobody = Snapshot()
+        found = replace(examine(text, Enforcer(nobody), nobody, frozenset()), tests=())
+    else:
+        loaded = _loaded(config_file)
+
+        async def look(repository: Repository) -> Examination:
+            snapshot = await repository.load(utc_now())
+            domains = domains_of(snapshot, loaded.policy_domains)
+            return examine(text, Enforcer(snapshot, loaded.server_url), snapshot, domains)
+
+        found = _with_repository(loaded, look)
+    for line in told(str(file), found):
+        click.echo(line)
+    if not found.accepted:
+        sys.exit(1)
+    click.echo(f"{file} is valid" + ("" if config_file else "; its own tests were not run"))
 
 
 @main.group()
@@ -172,6 +221,52 @@ def restore_backup(config_file: Path, archive: Path) -> None:
         click.echo(asyncio.run(backup.restore(loaded, archive)))
     except ControlError as error:
         _fail(error)
+
+
+@main.group("import")
+def import_group() -> None:
+    """Take over what another control server knows."""
+
+
+@import_group.command("headscale")
+@config_option
+@click.option("--database", required=True, type=click.Path(path_type=Path), help="Its SQLite file.")
+@click.option(
+    "--noise-key",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Its Noise key: the file that noise.private_key_path names.",
+)
+@click.option(
+    "--policy-out", type=click.Path(path_type=Path), help="Where to write the policy that its database has."
+)
+@click.option("--skip-unusable", is_flag=True, help="Leave out nodes that cannot be taken over.")
+def import_headscale(
+    config_file: Path, database: Path, noise_key: Path, policy_out: Path | None, skip_unusable: bool
+) -> None:
+    """Fill an empty database and the Noise key from a stopped Headscale 0.29.
+
+    Under the same URL its clients then go on here without a login. Pre-auth and API keys stay behind.
+    """
+    loaded = _loaded(config_file)
+    try:
+        found = headscale.read(database)
+        translated = headscale.translate(found, loaded.pools, utc_now())
+        for reason in translated.left_out:
+            click.echo(f"warren-control: left out: {reason}", err=True)
+        if translated.left_out and not skip_unusable:
+            raise ConfigError("nothing was taken over; --skip-unusable takes over the others")
+        asyncio.run(headscale.take_over(loaded, translated, noise_key.read_bytes()))
+        if policy_out is not None and found.policy:
+            policy_out.write_text(found.policy)
+    except (ControlError, OSError) as error:
+        _fail(error)
+    snapshot = translated.snapshot
+    click.echo(
+        f"{len(snapshot.nodes)} nodes and {len(found.users)} users taken over; {len(found.keys)} keys not"
+    )
+    if found.policy and policy_out is None:
+        click.echo("its policy was not: give --policy-out FILE, then `warren policy set FILE`")
 
 
 def _with_repository(loaded: Config, act: Callable[[Repository], Awaitable[T]]) -> T:

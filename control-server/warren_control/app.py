@@ -46,25 +46,31 @@ from warren_control.pending import PendingLogins
 from warren_control.policies.file import PolicyFile
 from warren_control.policies.keeper import PolicyKeeper
 from warren_control.presence import Presence
+from warren_control.relay_guard import RelayGuard
 from warren_control.relaymap import RelayMap
 from warren_control.ssh_checks import SshChecks
 from warren_control.store import Store, Writer, utc_now
+from warren_control.transport.handshake import Handshakes
 from warren_control.transport.liveness import Liveness
 from warren_control.transport.machine_api import MachineApi
 from warren_control.transport.maps import Maps
 from warren_control.transport.polls import Polls
 from warren_control.transport.registering import Registrar, RegistrationSettings
-from warren_control.transport.sources import Sources
 from warren_control.transport.ssh_actions import SshActions
 from warren_control.transport.ts2021 import Ts2021
 from warren_control.transport.websocket import WebSocketTs2021
+from warren_runtime.acme import service as acme
+from warren_runtime.acme.service import AcmeService
+from warren_runtime.acme.settings import AcmeSettings
+from warren_runtime.certificates import FileCertificate
 from warren_runtime.derp_server import DerpService
 from warren_runtime.health import serve_health
 from warren_runtime.listener import Listener, UpgradeHandler
+from warren_runtime.relay_certificates import announcement
 from warren_runtime.settings import Listen
 from warren_runtime.stun_server import StunServer
 from warren_runtime.tasks import Supervisor
-from warren_runtime.tls import ReloadingContext, TlsError
+from warren_runtime.tls import TlsError
 from warren_wire.control.session import UPGRADE
 from warren_wire.keys import MachinePrivate, NodePublic
 
@@ -88,7 +94,7 @@ class ControlServer:
         self._config = config
         self.metrics = metrics or ControlMetrics()
         self._clock = clock
-        self._hub = Hub()
+        self._hub = Hub(self.metrics.map_delivery.observe)
         self._stack = AsyncExitStack()
         self._supervisor = Supervisor(on_failure=lambda task: self.metrics.task_failures.labels(task).inc())
         self._ready = False
@@ -135,7 +141,7 @@ class ControlServer:
         token = None
         if config.admin_token_file is not None:
             token = read_secret(config.admin_token_file, "admin_token_file", least=MIN_TOKEN)
-        tls = self._tls()
+        certificate = await asyncio.to_thread(self._certificate)
         store, machine_key = await self._open_store()
         policy_file = await self._open_policy_file()
         embedded = config.relay.region_id if config.relay is not None else None
@@ -143,7 +149,6 @@ class ControlServer:
         builder = NetmapBuilder(MapSettings(config.base_domain, config.dns, relays))
         presence = Presence(store, self._hub, self._hub.publish, self._clock)
         self._stack.push_async_callback(self._drain, store, presence)
-        sources = Sources(config.trusted_proxies)
         pending = PendingLogins(self._clock)
         settings = RegistrationSettings(config.server_url, config.web_approval, config.node_expiry)
         registrar = Registrar(store, config.pools, self._clock, self.metrics, pending, settings)
@@ -164,19 +169,19 @@ class ControlServer:
         records = RecordsFile(config.dns, config.dns_records_file, builder, self._hub, self.metrics)
         admin = self._admin_routes(store, registrar, relays, pending, records, checks)
         app.add_routes(admin)
-        liveness = Liveness()
+        handshakes, liveness = Handshakes(machine_key, self.metrics), Liveness()
         upgrades: dict[tuple[str, str], UpgradeHandler] = {
-            ("/ts2021", UPGRADE): Ts2021(machine_key, api.handle, self.metrics, sources, liveness).upgrade
+            ("/ts2021", UPGRADE): Ts2021(handshakes, api.handle, self.metrics, liveness).upgrade
         }
-        web_sockets = WebSocketTs2021(machine_key, api.handle, self.metrics, sources, liveness)
+        web_sockets = WebSocketTs2021(handshakes, api.handle, self.metrics, liveness)
         app.add_routes(web_sockets.routes())
         app.on_shutdown.append(web_sockets.end_all)
         app.add_routes(BootstrapDns(lambda: self._own_names(store, relays)).routes())
         if config.admin_socket is not None:
             self._stack.push_async_callback(await serve_local(config.admin_socket, admin, access))
-        relay = self._relay(app, upgrades, store)
+        relay = self._relay(app, upgrades, store, presence)
         stun = await self._start_stun()
-        await self._listen(app, upgrades, tls, relay, stun)
+        await self._listen(app, upgrades, certificate, relay, stun)
         if relay is not None:
             # Ends before the listener does: its clients are told that it will be back.
             self._stack.callback(relay.close)
@@ -189,10 +194,15 @@ class ControlServer:
             self._supervisor.add("extra records", records.watch)
         if policy_file is not None:
             self._supervisor.add("policy file", policy_file.watch)
-        if tls is not None:
-            self._supervisor.add("certificate", tls.watch)
+        if certificate is not None:
+            await certificate.start(self._stack)
         if config.health_listen is not None:
-            health = await serve_health(config.health_listen, self._reasons, self.metrics.registry)
+            health = await serve_health(
+                config.health_listen,
+                self._reasons,
+                self.metrics.registry,
+                notes=certificate.notes if certificate is not None else None,
+            )
             self._stack.push_async_callback(health.close)
         self._ready = True
         logger.info(
@@ -209,13 +219,24 @@ class ControlServer:
         hosts = (node.host_name for region in regions for node in region.nodes or ())
         return frozenset(host.lower() for host in (*hosts, self._config.server_host) if host)
 
-    def _tls(self) -> ReloadingContext | None:
-        if self._config.tls is None:
-            return None
+    def _certificate(self) -> AcmeService | FileCertificate | None:
+        settings = self._config.tls
         try:
-            return ReloadingContext(self._config.tls.certificate, self._config.tls.key)
+            if isinstance(settings, AcmeSettings):
+                folder = self._config.noise_key_file.parent / "acme"
+                acme.prepare(settings, folder)
+                return AcmeService(settings, folder, extra=self._announcement)
+            return (
+                FileCertificate(settings.certificate, settings.key, self._announcement) if settings else None
+            )
         except TlsError as error:
             raise ConfigError(f"tls: {error}") from error
+
+    def _announcement(self) -> bytes:
+        """Lets clients of the embedded relay send their first frame with the request."""
+        if self._config.relay is None:
+            return b""
+        return announcement(relay_key(self._config.derp_key_file).public)
 
     async def _open_store(self) -> tuple[Store, MachinePrivate]:
         file = self._config.noise_key_file
@@ -243,6 +264,7 @@ class ControlServer:
                 logger.exception("configured keys not taken in")
         self.metrics.nodes.set_function(lambda: len(store.snapshot.nodes))
         self.metrics.revision.set_function(lambda: store.snapshot.revision)
+        self.metrics.waiting.set_function(lambda: self._hub.waiting)
         return store, machine_key
 
     async def _open_policy_file(self) -> PolicyFile | None:
@@ -299,7 +321,11 @@ class ControlServer:
         return [*found, *OpenApi(found).routes()]
 
     def _relay(
-        self, app: web.Application, upgrades: dict[tuple[str, str], UpgradeHandler], store: Store
+        self,
+        app: web.Application,
+        upgrades: dict[tuple[str, str], UpgradeHandler],
+        store: Store,
+        presence: Presence,
     ) -> DerpService | None:
         if self._config.relay is None:
             return None
@@ -307,7 +333,9 @@ class ControlServer:
         async def admit(key: NodePublic, _source: str) -> bool:
             return may_use_relays(store, key, self._clock())
 
-        service = DerpService(relay_key(self._config.derp_key_file), admit)
+        service = DerpService(relay_key(self._config.derp_key_file), admit, limit=self._config.relay.limit)
+        guard = RelayGuard(service, store, self._clock)
+        store.on_nodes, presence.on_expired = guard.changed, guard.expired
         service.routes(app)
         upgrades.update(service.upgrades())
         return service
@@ -325,15 +353,17 @@ class ControlServer:
         self,
         app: web.Application,
         upgrades: dict[tuple[str, str], UpgradeHandler],
-        tls: ReloadingContext | None,
+        certificate: AcmeService | FileCertificate | None,
         relay: DerpService | None,
         stun: StunServer | None,
     ) -> None:
         listen: Listen = self._config.listen
-        self._listener = Listener(app, upgrades, ssl_context=tls.context if tls is not None else None)
+        tls = certificate.tls if certificate is not None else None
+        self._listener = Listener(app, upgrades, tls=tls, proxies=self._config.proxies)
         await self._listener.start(listen.host, listen.port)
         self._stack.push_async_callback(self._listener.close)
-        collector = PortsCollector(self._listener, relay, stun)
+        keeper = certificate.keeper if isinstance(certificate, AcmeService) else None
+        collector = PortsCollector(self._listener, relay, stun, keeper)
         self.metrics.registry.register(collector)
         self._stack.callback(self.metrics.registry.unregister, collector)
 

@@ -17,6 +17,10 @@ from warren_control.allocation import Pools
 from warren_control.errors import InvalidError
 from warren_control.relaymap import check_region
 from warren_control.routes import Prefix
+from warren_runtime.acme.settings import AcmeSettings, read_acme
+from warren_runtime.derp_connection import RateLimit
+from warren_runtime.proxies import Proxies, read_proxies
+from warren_runtime.relay_settings import read_limit
 from warren_runtime.settings import Listen, Problems, Section, from_environment, load_yaml, overlay
 from warren_wire.addresses import CGNAT_V4, ULA_V6, AddrPort
 from warren_wire.control.messages import DERPNode, DERPRegion, DNSConfig, DNSRecord, Resolver, decode
@@ -43,6 +47,8 @@ _PRIVATE: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Tls:
+    """Files in PEM, reloaded when they change."""
+
     certificate: Path
     key: Path
 
@@ -59,6 +65,8 @@ class EmbeddedRelay:
     stun_port: int
     stun_listen: Listen | None
     cert_name: str
+    limit: RateLimit | None = None
+    """What one client may send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ class Config:
 
     server_url: str
     listen: Listen
-    tls: Tls | None
+    tls: Tls | AcmeSettings | None
     health_listen: Listen | None
     database: str
     noise_key_file: Path
@@ -97,8 +105,7 @@ class Config:
     admin_token_file: Path | None
     admin_socket: Path | None
     bootstrap_keys: tuple[BootstrapKey, ...]
-    trusted_proxies: tuple[Prefix, ...]
-    """Proxies whose word counts for where a client is."""
+    proxies: Proxies
     web_approval: bool
     node_expiry: timedelta | None
 
@@ -143,7 +150,7 @@ def parse(data: dict[str, Any]) -> Config:
         admin_token_file=root.path("admin_token_file"),
         admin_socket=root.path("admin_socket"),
         bootstrap_keys=tuple(_bootstrap_key(section) for section in root.sections("bootstrap_keys")),
-        trusted_proxies=_prefixes(root, "trusted_proxies"),
+        proxies=read_proxies(root),
         web_approval=web_approval,
         node_expiry=node_expiry,
     )
@@ -254,14 +261,18 @@ def _prefixes(section: Section, name: str) -> tuple[Prefix, ...]:
         return ()
 
 
-def _tls(root: Section) -> Tls | None:
+def _tls(root: Section) -> Tls | AcmeSettings | None:
     section = root.section("tls")
     if not root.has("tls"):
         return None
-    certificate = section.path("certificate", required=True)
-    key = section.path("key", required=True)
+    ordered = read_acme(section.section("acme")) if section.has("acme") else None
+    section.raw("acme")
+    certificate = section.path("certificate", required=ordered is None)
+    key = section.path("key", required=ordered is None)
+    if ordered and (certificate or key):
+        section.problem("acme", "excludes certificate and key")
     section.finish()
-    return Tls(certificate or Path(), key or Path())
+    return ordered or Tls(certificate or Path(), key or Path())
 
 
 def _dns(section: Section, base_domain: str) -> tuple[DNSConfig, Path | None]:
@@ -359,6 +370,7 @@ def _relay(section: Section, server_url: str) -> EmbeddedRelay | None:
         stun_port=section.integer("stun_port", 3478, low=-1, high=65535),
         stun_listen=section.listen("stun_listen", "0.0.0.0:3478"),
         cert_name=section.text("cert_name", ""),
+        limit=read_limit(section),
     )
     section.finish()
     return relay if enabled else None

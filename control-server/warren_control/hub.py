@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -80,6 +81,11 @@ class MapStream:
     def closed(self) -> bool:
         return self._ended.done()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something that its client has not been told yet."""
+        return not self._pending.empty
+
     def forget_pending(self) -> None:
         """What is about to be sent whole contains everything that happened so far."""
         self._pending = NOTHING
@@ -131,15 +137,23 @@ class MapStream:
 class Hub:
     """All open streams, and the watchers of the revision."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_told: Callable[[float], None] = lambda _seconds: None) -> None:
+        """`on_told` hears how long each change took from its coming to its offer to the last stream."""
+        self._on_told = on_told
         self._streams: dict[int, MapStream] = {}
         self._gathered: Change = NOTHING
+        self._since = 0.0
         self._has_gathered = asyncio.Event()
         self._changed = asyncio.Event()
 
     @property
     def connected(self) -> int:
         return len(self._streams)
+
+    @property
+    def waiting(self) -> int:
+        """Streams whose clients are slower than the news."""
+        return sum(stream.waiting for stream in self._streams.values())
 
     def is_connected(self, node: int) -> bool:
         return node in self._streams
@@ -173,6 +187,8 @@ class Hub:
         self._changed.set()
         self._changed = asyncio.Event()
         if not change.empty:
+            if self._gathered.empty:
+                self._since = time.monotonic()
             self._gathered = merge(self._gathered, change)
             self._has_gathered.set()
 
@@ -190,7 +206,9 @@ class Hub:
             # not know it yet, since WireGuard repeats it only after 5 s.
             self._has_gathered.clear()
             change, self._gathered = self._gathered, NOTHING
+            since = self._since
             await self._offer(change)
+            self._on_told(time.monotonic() - since)
             now = loop.time()
             since_last, told = now - told, now
             await asyncio.sleep(gather_seconds(len(self._streams), since_last))

@@ -1,4 +1,4 @@
-"""Keys of the server on disk.
+"""When the server's keys on disk may be made, and when not.
 
 The Noise key is for ever: connected clients remember it and never fetch it again for a poll, so a server that
 comes back with another one has lost every client. It is made on the very first start and at no other time.
@@ -6,38 +6,37 @@ comes back with another one has lost every client. It is made on the very first 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from warren_control.errors import ConfigError
+from warren_runtime import key_files
+from warren_runtime.key_files import KeyFileError
 from warren_wire.errors import DecodeError
 from warren_wire.keys import MachinePrivate, NodePrivate
-
-_KEY_MODE = 0o600
 
 
 def noise_key(file: Path, *, first_start: bool) -> MachinePrivate:
     """The stored key; made only when there is no database yet either."""
-    if file.exists():
-        return MachinePrivate.parse(_checked(file))
-    if not first_start:
-        raise ConfigError(
-            f"noise_key_file: {file} is missing although the database exists. Every client that ever joined"
-            " knows the old key and would be locked out by a new one: restore the file from a backup"
-            " (or remove the database as well to start a new mesh)"
-        )
-    key = MachinePrivate.from_seed(os.urandom(32))
-    _write(file, key.to_text())
-    return key
+    try:
+        return key_files.load(file, MachinePrivate)
+    except FileNotFoundError:
+        if not first_start:
+            raise ConfigError(
+                f"noise_key_file: {file} is missing although the database exists. Every client that ever"
+                " joined knows the old key and would be locked out by a new one: restore the file from a"
+                " backup (or remove the database as well to start a new mesh)"
+            ) from None
+        return _made(file, MachinePrivate)
+    except KeyFileError as error:
+        raise ConfigError(str(error)) from error
 
 
 def relay_key(file: Path) -> NodePrivate:
     """The embedded relay's key, made where there is none: clients learn it anew with each connection."""
-    if file.exists():
-        return NodePrivate.parse(_checked(file))
-    key = NodePrivate.from_seed(os.urandom(32))
-    _write(file, key.to_text())
-    return key
+    try:
+        return key_files.load_or_create(file, NodePrivate)
+    except KeyFileError as error:
+        raise ConfigError(str(error)) from error
 
 
 def restore_key(file: Path, text: bytes, what: str) -> None:
@@ -46,11 +45,13 @@ def restore_key(file: Path, text: bytes, what: str) -> None:
         key = MachinePrivate.parse(text.decode("ascii").strip())
     except (DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{what}: the backup does not hold a private key") from error
-    if file.exists():
-        if MachinePrivate.parse(_checked(file)).raw != key.raw:
-            raise ConfigError(f"{what}: {file} holds another key; move it away before you restore")
-        return
-    _write(file, key.to_text())
+    try:
+        key_files.store(file, key)
+    except FileExistsError:
+        if noise_key(file, first_start=False).raw != key.raw:
+            raise ConfigError(f"{what}: {file} holds another key; move it away before you restore") from None
+    except KeyFileError as error:
+        raise ConfigError(str(error)) from error
 
 
 def read_secret(file: Path, what: str, *, least: int) -> str:
@@ -65,28 +66,8 @@ def read_secret(file: Path, what: str, *, least: int) -> str:
     return text
 
 
-def _checked(file: Path) -> str:
+def _made(file: Path, kind: type[MachinePrivate]) -> MachinePrivate:
     try:
-        text = file.read_text(encoding="ascii").strip()
-        MachinePrivate.parse(text)
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    except (DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} does not hold a private key") from error
-    return text
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # Complete or absent: a start that was cut short must not leave half a key.
-        unfinished = file.with_name(file.name + ".new")
-        unfinished.unlink(missing_ok=True)
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _KEY_MODE)
-        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            stream.write(text + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.rename(file)
-    except OSError as error:
-        raise ConfigError(f"cannot write {file}: {error.strerror}") from error
+        return key_files.create(file, kind)
+    except KeyFileError as error:
+        raise ConfigError(str(error)) from error

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from warren_runtime.acme.keeper import AcmeCollector, CertificateKeeper
 from warren_runtime.derp_server import DerpService
-from warren_runtime.listener import HeadFault, Listener
-from warren_runtime.stun_server import StunResult, StunServer
+from warren_runtime.listener import Listener
+from warren_runtime.listener_metrics import ListenerCollector
+from warren_runtime.relay_metrics import RelayCollector, StunCollector
+from warren_runtime.stun_server import StunServer
+
+PREFIX: Final = "warren_control"
 
 
 class Registration(Enum):
@@ -62,56 +66,26 @@ class ConnectionEnd(Enum):
 
 
 class PortsCollector(Collector):
-    """What the listener and the embedded relay count themselves."""
+    """What the listener, the embedded relay and STUN count themselves."""
 
-    def __init__(self, listener: Listener, relay: DerpService | None, stun: StunServer | None) -> None:
-        self._listener = listener
-        self._relay = relay
-        self._stun = stun
+    def __init__(
+        self,
+        listener: Listener,
+        relay: DerpService | None,
+        stun: StunServer | None,
+        certificates: CertificateKeeper | None = None,
+    ) -> None:
+        self._parts: list[Collector] = [ListenerCollector(PREFIX, listener)]
+        if relay is not None:
+            self._parts.append(RelayCollector(f"{PREFIX}_relay", relay))
+        if stun is not None:
+            self._parts.append(StunCollector(PREFIX, stun))
+        if certificates is not None:
+            self._parts.append(AcmeCollector(PREFIX, certificates))
 
     def collect(self) -> Iterator[Metric]:
-        yield _counter(
-            "warren_control_connection_faults",
-            "Connections that never got as far as a request.",
-            "reason",
-            {fault.value: self._listener.faults[fault] for fault in HeadFault},
-        )
-        if self._stun is not None:
-            yield _counter(
-                "warren_control_stun_datagrams",
-                "Datagrams at the STUN port by result.",
-                "result",
-                {result.value: self._stun.results[result] for result in StunResult},
-            )
-        if self._relay is None:
-            return
-        stats = self._relay.stats()
-        yield GaugeMetricFamily("warren_control_relay_clients", "Clients of the relay.", stats.clients)
-        yield _counter(
-            "warren_control_relay_drops",
-            "Packets the relay dropped by reason.",
-            "reason",
-            {reason.value: count for reason, count in stats.drops.items()},
-        )
-        yield _counter(
-            "warren_control_relay_closes",
-            "Ended relay connections by reason.",
-            "reason",
-            {reason.value: count for reason, count in stats.closes.items()},
-        )
-        yield CounterMetricFamily(
-            "warren_control_relay_packets", "Packets the relay passed on.", stats.packets_sent
-        )
-        yield CounterMetricFamily(
-            "warren_control_relay_packet_bytes", "Bytes of packets passed on.", stats.packet_bytes_sent
-        )
-
-
-def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, text, labels=[label])
-    for value, count in values.items():
-        family.add_metric([value], count)
-    return family
+        for part in self._parts:
+            yield from part.collect()
 
 
 class ControlMetrics:
@@ -139,6 +113,17 @@ class ControlMetrics:
         )
         self.map_bytes = Counter(
             "warren_control_map_response_bytes_total", "Bytes of map messages.", registry=registry
+        )
+        self.waiting = Gauge(
+            "warren_control_map_streams_waiting",
+            "Nodes that have not taken yet all that they were sent.",
+            registry=registry,
+        )
+        self.map_delivery = Histogram(
+            "warren_control_map_delivery_seconds",
+            "Time from a change to its sending to the last node.",
+            registry=registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
         )
         self.map_build = Histogram(
             "warren_control_map_build_seconds",

@@ -283,6 +283,33 @@ def with_nodes(
     return following, frozenset(moved)
 
 
+def tombstone(node: Node, now: datetime) -> Node:
+    """What is kept of a node that is deleted: enough to tell its machine so."""
+    return dataclasses.replace(
+        node,
+        deleted_at=now,
+        expiry=now,
+        online=False,
+        endpoints=(),
+        hostinfo=Hostinfo(hostname=node.hostinfo.hostname, os=node.hostinfo.os),
+        net_info=None,
+    )
+
+
+def is_forgotten(removed: Node, now: datetime) -> bool:
+    """Whether a deleted node was kept for long enough."""
+    return removed.deleted_at is not None and now - removed.deleted_at >= REMOVED_KEPT
+
+
+def without_removed(snapshot: Snapshot, nodes: Iterable[Node]) -> Snapshot:
+    """The snapshot that knows nothing of these deleted nodes."""
+    return dataclasses.replace(
+        snapshot,
+        revision=snapshot.revision + 1,
+        removed=left_out(snapshot.removed, {node.node_key for node in nodes}),
+    )
+
+
 def _resting(resting: Mapping[int, datetime], drop: Iterable[Node]) -> Mapping[int, datetime]:
     """With the addresses of nodes that are deleted now, without those that have rested enough."""
     left = dict(resting)

@@ -24,6 +24,8 @@ TICK_SECONDS: Final = 1.0
 # A client that lost its connection is back within this time and nobody saw it leave.
 OFFLINE_GRACE: Final = timedelta(seconds=10)
 EPHEMERAL_INACTIVITY: Final = timedelta(seconds=120)
+# How often records of nodes that were deleted long ago are dropped.
+SWEEP_EVERY: Final = timedelta(hours=1)
 
 
 class Presence:
@@ -40,9 +42,11 @@ class Presence:
         self._hub = hub
         self._publish = publish
         self._clock = clock
+        self.on_expired: Callable[[list[int]], None] = _ignore
+        """Told the nodes whose time is over since the last look."""
         self._left: dict[int, datetime] = {}
         self._started = clock()
-        self._looked = clock()
+        self._looked = self._swept = self._started
 
     def arrived(self, node: int) -> None:
         self._left.pop(node, None)
@@ -64,6 +68,9 @@ class Presence:
                 if not self._hub.is_connected(node):
                     await self._offline(node, since)
         self._announce_expired(now)
+        if now - self._swept >= SWEEP_EVERY:
+            self._swept = now
+            await self._forget_removed(now)
         for idle in idle_ephemeral(self._store, self._hub, self._started, now):
             async with self._store.writing() as writer:
                 current = writer.snapshot.nodes.get(idle.id)
@@ -74,6 +81,14 @@ class Presence:
                         # It stays, and is looked at again in a second.
                         break
                     logger.info("ephemeral node removed", extra={"node": current.name})
+
+    async def _forget_removed(self, now: datetime) -> None:
+        async with self._store.writing() as writer:
+            try:
+                await writer.forget_removed(now)
+            except UnavailableError:
+                # They stay until the next time.
+                pass
 
     async def all_offline(self) -> None:
         """At the end: remembers when the connected nodes were last seen."""
@@ -98,6 +113,11 @@ class Presence:
         if due:
             # Stock clients act on an expiry ten seconds late by themselves, and at once when told again.
             self._publish(whole_and_self(*due))
+            self.on_expired(due)
+
+
+def _ignore(_nodes: list[int]) -> None:
+    """Nobody wants to know."""
 
 
 def idle_ephemeral(store: Store, hub: Hub, started: datetime, now: datetime) -> list[Node]:

@@ -29,6 +29,16 @@ class PolicyRelays:
 NO_POLICY_RELAYS: Final = PolicyRelays({})
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What follows from one set of regions."""
+
+    added: Mapping[int, DERPRegion]
+    policy: PolicyRelays
+    only: int
+    encoded: msgspec.Raw
+
+
 class RelayMap:
     """The relay map of a snapshot. Fixed regions win over those of the API, the policy's over all."""
 
@@ -42,7 +52,7 @@ class RelayMap:
         self.embedded = embedded
         self._fixed = dict(fixed)
         self._policy = policy
-        self._prepared: tuple[Mapping[int, DERPRegion], PolicyRelays, msgspec.Raw] | None = None
+        self._made: _Made | None = None
 
     def is_fixed(self, region: int) -> bool:
         return region in self._fixed
@@ -55,18 +65,19 @@ class RelayMap:
 
     def only_region(self, snapshot: Snapshot) -> int:
         """The region's id if there is exactly one, else 0."""
-        policy = self._policy()
-        plain = self._fixed.keys() | snapshot.regions.keys()
-        found = plain if policy is NO_POLICY_RELAYS else set(self.regions(snapshot))
-        return next(iter(found)) if len(found) == 1 else 0
+        return self._current(snapshot).only
 
     def prepared(self, snapshot: Snapshot) -> msgspec.Raw:
         """The encoded map, made once per set of regions."""
-        known, policy = self._prepared, self._policy()
-        if known is None or known[0] is not snapshot.regions or known[1] is not policy:
-            raw = prepare(DERPMap(regions=self.regions(snapshot)))
-            known = self._prepared = (snapshot.regions, policy, raw)
-        return known[2]
+        return self._current(snapshot).encoded
+
+    def _current(self, snapshot: Snapshot) -> _Made:
+        made, policy = self._made, self._policy()
+        if made is None or made.added is not snapshot.regions or made.policy is not policy:
+            regions = self.regions(snapshot)
+            only = next(iter(regions)) if len(regions) == 1 else 0
+            made = self._made = _Made(snapshot.regions, policy, only, prepare(DERPMap(regions=regions)))
+        return made
 
 
 def policy_relays(derp_map: object) -> PolicyRelays:

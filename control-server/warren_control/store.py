@@ -8,7 +8,6 @@ later and together; presence and endpoints are not stored at all.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -93,11 +92,18 @@ class Writer:
 
     async def remove(self, node: Node, now: datetime) -> Node:
         """Deletes a node; what still polls with its key is told that it is logged out."""
-        gone = dataclasses.replace(node, deleted_at=now, expiry=now, online=False, endpoints=())
+        gone = model.tombstone(node, now)
         after, moved = model.with_nodes(self.snapshot, drop=(gone,))
         await self._store.records.write(Write(nodes=(gone,), primaries=after.primaries if moved else None))
         self._store.swap(after, whole_and_self(node.id, *moved), (gone,))
         return gone
+
+    async def forget_removed(self, now: datetime) -> None:
+        """Nodes that were deleted long ago are told nothing any more."""
+        old = [node for node in self.snapshot.removed.values() if model.is_forgotten(node, now)]
+        if old:
+            await self._store.records.write(Write(dropped_nodes=[node.id for node in old]))
+            self._store.swap(model.without_removed(self.snapshot, old), NOTHING)
 
     async def put_policy(self, version: PolicyVersion, live: LivePolicy | None) -> None:
         """Another policy, or none, is in force from now on; routes that it approves are approved."""
@@ -171,6 +177,10 @@ class Writer:
         self._store.swap(model.with_regions(self.snapshot, regions), Change(derp_map=True))
 
 
+def _ignore(_before: Snapshot, _nodes: Sequence[Node]) -> None:
+    """Nobody wants to know."""
+
+
 def _announces_alike(old: Node, new: Node) -> bool:
     return (old.advertised_routes, old.tags, old.owner) == (new.advertised_routes, new.tags, new.owner)
 
@@ -189,6 +199,8 @@ class Store:
         self.snapshot = snapshot
         self.enforcer = enforcer or Enforcer(snapshot)
         self._publish = publish
+        self.on_nodes: Callable[[Snapshot, Sequence[Node]], None] = _ignore
+        """Told the snapshot before and the nodes that differ from it or are gone."""
         self._lock = asyncio.Lock()
         self._dirty: set[int] = set()
         self._dirty_primaries = False
@@ -208,7 +220,8 @@ class Store:
     def swap(self, snapshot: Snapshot, change: Change, nodes: Sequence[Node] = ()) -> None:
         """Only for `Writer`. `nodes` are those that differ between the snapshots, or that are gone."""
         follows = self.enforcer.follow(snapshot, [node.id for node in nodes], change)
-        self.snapshot = snapshot
+        before, self.snapshot = self.snapshot, snapshot
+        self.on_nodes(before, nodes)
         self._publish(merge(change, follows))
 
     def mark_dirty(self, nodes: Sequence[int], *, primaries: bool) -> None:

@@ -45,6 +45,7 @@ SSH_PROGRAMS: Final = {"ssh": "openssh-client"}
 NAT_PROGRAMS: Final = {"miniupnpd": "miniupnpd-nftables"}
 # Its server lies outside PATH; the package brings `pg_config`'s folder and the program that names it.
 DATABASE_PROGRAMS: Final = {"pg_lsclusters": "postgresql"}
+PROXY_PROGRAMS: Final = {"haproxy": "haproxy"}
 VM_PROGRAMS: Final = {
     "qemu-system-x86_64": "qemu-system-x86",
     "depmod": "kmod",
@@ -63,6 +64,7 @@ NEEDS: Final = {
     "ssh": SSH_PROGRAMS,
     "nat": NAT_PROGRAMS,
     "database": DATABASE_PROGRAMS,
+    "proxy": PROXY_PROGRAMS,
     "vm": VM_PROGRAMS,
 }
 """What callers name: ``check({"network", "cluster"})``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from warren_operator.conditions import Condition
 from warren_operator.errors import ControlApiError
@@ -54,17 +54,23 @@ def _is_ours(in_force: PolicyInForce, status: Manifest) -> bool:
     return known.get("acceptedGeneration") is not None and known.get("hash") == digest(in_force.text)
 
 
-def in_force_fields(in_force: PolicyInForce, source: str | None, generation: int | None) -> Manifest | None:
-    """`status.policy`; `source` and `generation` are given where the policy in force is the Mesh's own."""
+def own_fields(in_force: PolicyInForce, source: str, generation: int) -> Manifest:
+    """`status.policy` where the policy in force is the Mesh's own."""
+    return {**_fields(in_force), "source": source, "acceptedGeneration": generation}
+
+
+def other_fields(in_force: PolicyInForce, status: Manifest) -> Manifest | None:
+    """`status.policy` where it came another way; nothing if there is none."""
     if not in_force.text:
         return None
-    fields: dict[str, Any] = {
-        "version": in_force.version,
-        "hash": digest(in_force.text),
-        "source": source or in_force.source,
-    }
-    # A merge patch takes a field away only by name.
-    return {**fields, "acceptedGeneration": generation}
+    fields = {**_fields(in_force), "source": in_force.source}
+    # A merge patch takes a field away only by name, and one that is not there stays unwritten.
+    gone = "acceptedGeneration" in (status.get("policy") or {})
+    return {**fields, "acceptedGeneration": None} if gone else fields
+
+
+def _fields(in_force: PolicyInForce) -> Manifest:
+    return {"version": in_force.version, "hash": digest(in_force.text)}
 
 
 def accepted(in_force: PolicyInForce) -> Condition:

@@ -39,6 +39,22 @@ def main() -> None:
 @click.option("--tls-certificate", metavar="FILE", help="Certificate chain; reloaded when it changes.")
 @click.option("--tls-key", metavar="FILE", help="Key of the certificate.")
 @click.option("--tls-self-signed", metavar="NAME,...", help="Make a certificate for these names instead.")
+@click.option(
+    "--tls-acme-names", metavar="NAME,...", help="Order a certificate for these names instead (ACME)."
+)
+@click.option("--tls-acme-accept-terms", metavar="true|false", help="You agree to the terms of the CA.")
+@click.option("--tls-acme-directory-url", metavar="URL", help="The CA [Let's Encrypt].")
+@click.option("--tls-acme-contacts", metavar="MAIL,...", help="Mail addresses the CA may write to.")
+@click.option("--tls-acme-ca-file", metavar="FILE", help="What signed the CA's own certificate, if private.")
+@click.option(
+    "--tls-acme-http-listen",
+    metavar="ADDRESS:PORT",
+    help="Answer the CA on a plain port [on --listen, by TLS].",
+)
+@click.option(
+    "--tls-acme-external-account-key-id", metavar="ID", help="External account binding, if asked for."
+)
+@click.option("--tls-acme-external-account-key-file", metavar="FILE", help="Its key, in base64url.")
 @click.option("--derp-key-file", metavar="FILE", help="The relay's own key, made at the first start.")
 @click.option("--stun-listen", metavar="ADDRESS:PORT", help="Where STUN is served, or off [0.0.0.0:3478].")
 @click.option(
@@ -51,7 +67,7 @@ def main() -> None:
 @click.option(
     "--admission-when-unreachable",
     metavar="remembered|refuse|allow",
-    help="Who gets in while the control server is down [remembered: members of the last hour].",
+    help="Who gets in while the control server is down [remembered: members of the last day].",
 )
 @click.option("--mesh-key-file", metavar="FILE", help="Key that all relays of the region share.")
 @click.option("--mesh-peers", metavar="HOST[:PORT],...", help="The relays of the region; itself is skipped.")
@@ -61,6 +77,15 @@ def main() -> None:
 @click.option("--limit-bytes-per-second", metavar="NUMBER", help="What one client may send [no limit].")
 @click.option("--limit-burst-bytes", metavar="NUMBER", help="And at once [one second's worth].")
 @click.option("--workers", metavar="NUMBER|auto", help="Processes that share the port [1].")
+@click.option(
+    "--trusted-proxies", metavar="RANGE,...", help="Proxies whose word counts for where a client is."
+)
+@click.option(
+    "--forwarded-header",
+    metavar="x-forwarded-for|forwarded|none",
+    help="The header that they write [x-forwarded-for].",
+)
+@click.option("--proxy-protocol", metavar="true|false", help="They send the PROXY protocol [false].")
 @click.option("--drain-seconds", metavar="NUMBER", help="Time for clients to move before the end [2].")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error [info].")
 @click.option("--log-json", metavar="true|false", help="JSON lines [unless on a terminal].")

@@ -1,6 +1,6 @@
 """Who may use the relay: everyone, a list of keys, or the members that the control server knows.
 
-A member stays a member for an hour while the control server cannot be reached: relayed traffic must survive
+A member stays a member for a day while the control server cannot be reached: relayed traffic must survive
 its restarts.
 """
 
@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 ASK_SECONDS: Final = 5.0
 FRESH_SECONDS: Final = 60.0
 """An allowed key is not asked about again for this long: clients reconnect in bursts."""
-UNREACHABLE_SECONDS: Final = 3600.0
+UNREACHABLE_SECONDS: Final = 86400.0
+"""Long enough to mend a control server; who was removed before must know that it is down to profit."""
 MAX_REMEMBERED: Final = 100_000
 _MAX_ANSWER_BYTES: Final = 4096
 

@@ -6,18 +6,21 @@ import asyncio
 import logging
 import re
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Final
 
 import aiohttp
 
+from warren_runtime.acme import service as acme
+from warren_runtime.acme.service import AcmeService
+from warren_runtime.certificates import FileCertificate
 from warren_runtime.derp_server import Admit
 from warren_runtime.health import serve_health
 from warren_runtime.key_files import load_or_create
 from warren_runtime.relay_certificates import announcement, pinned_pair
 from warren_runtime.settings import Listen
 from warren_runtime.stun_server import StunServer
-from warren_runtime.tasks import supervise
-from warren_runtime.tls import ReloadingContext, client_context
+from warren_runtime.tls import client_context
 from warren_wire.keys import NodePrivate, NodePublic
 
 from . import metrics
@@ -40,6 +43,8 @@ class StartError(Exception):
 def prepare(config: Config) -> None:
     """Make the files that must be there before the first process serves."""
     load_or_create(config.derp_key_file, NodePrivate)
+    if config.tls is not None and config.tls.acme is not None:
+        acme.prepare(config.tls.acme, _acme_folder(config))
     if config.tls is not None and config.tls.self_signed:
         try:
             pair = pinned_pair(config.derp_key_file.parent, config.tls.self_signed)
@@ -69,10 +74,10 @@ async def _drain(paths: list[RelayPath], seconds: float) -> None:
 
 async def _start(config: Config, worker: Worker | None, stack: AsyncExitStack) -> list[RelayPath]:
     key = await asyncio.to_thread(load_or_create, config.derp_key_file, NodePrivate)
-    reloading = await asyncio.to_thread(_tls, config, key.public)
+    certificate = await asyncio.to_thread(_certificate, config, key.public, worker)
     admission, admit = await _admission(config, stack)
     mesh_key = await asyncio.to_thread(_mesh_key, config.mesh) if config.mesh else ""
-    derp = DerpPath(config, key, admit, reloading.context if reloading else None, mesh_key, worker)
+    derp = DerpPath(config, key, admit, certificate.tls if certificate else None, mesh_key, worker)
     paths: list[RelayPath] = [derp]
     stun = _stun(config.stun_listen, worker)
     try:
@@ -83,16 +88,19 @@ async def _start(config: Config, worker: Worker | None, stack: AsyncExitStack) -
             await path.start()
             stack.push_async_callback(path.close)
         if config.health_listen is not None:
-            registry = metrics.registry(paths, stun, admission)
+            keeper = certificate.keeper if isinstance(certificate, AcmeService) else None
+            registry = metrics.registry(paths, stun, admission, keeper)
             health = await serve_health(
-                _health_listen(config.health_listen, worker), lambda: _problems(paths), registry
+                _health_listen(config.health_listen, worker),
+                lambda: _problems(paths),
+                registry,
+                notes=certificate.notes if certificate else None,
             )
             stack.push_async_callback(health.close)
+        if certificate is not None:
+            await certificate.start(stack, reuse_port=worker is not None)
     except OSError as error:
         raise StartError(f"cannot listen: {error.strerror or error}") from error
-    if reloading is not None:
-        watcher = asyncio.create_task(supervise("certificate", reloading.watch), name="certificate")
-        stack.callback(watcher.cancel)
     logger.info(
         "relay is serving",
         extra={
@@ -119,14 +127,25 @@ def _health_listen(listen: Listen, worker: Worker | None) -> Listen:
     return Listen(listen.host, listen.port + worker.index) if worker else listen
 
 
-def _tls(config: Config, key: NodePublic) -> ReloadingContext | None:
+def _certificate(
+    config: Config, key: NodePublic, worker: Worker | None
+) -> AcmeService | FileCertificate | None:
     if config.tls is None:
         return None
+    if config.tls.acme is not None:
+        leads = worker is None or worker.index == 0
+        return AcmeService(
+            config.tls.acme, _acme_folder(config), extra=lambda: announcement(key), leader=leads
+        )
     certificate, private = config.tls.certificate, config.tls.key
     if certificate is None or private is None:
         pair = pinned_pair(config.derp_key_file.parent, config.tls.self_signed)
         certificate, private = pair.certificate, pair.key
-    return ReloadingContext(certificate, private, lambda: announcement(key))
+    return FileCertificate(certificate, private, lambda: announcement(key))
+
+
+def _acme_folder(config: Config) -> Path:
+    return config.derp_key_file.parent / "acme"
 
 
 def _mesh_key(mesh: Mesh) -> str:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from warren_runtime.acme import settings as acme
+from warren_runtime.acme.settings import AcmeSettings, read_acme
 from warren_runtime.derp_connection import RateLimit
+from warren_runtime.proxies import Proxies, read_proxies
+from warren_runtime.relay_settings import read_limit
 from warren_runtime.settings import Listen, Problems, Section, from_environment, load_yaml, overlay
 
-MINIMUM_BURST_BYTES: Final = 32 + 64 * 1024
 ENVIRONMENT_PREFIX: Final = "WARREN_RELAY"
 FIELDS: Final = (
     "listen",
     "tls.certificate",
     "tls.key",
     "tls.self_signed",
+    *(f"tls.acme.{name}" for name in acme.FIELDS),
     "workers",
     "derp_key_file",
     "stun_listen",
@@ -36,6 +40,9 @@ FIELDS: Final = (
     "mesh.ca_file",
     "limit.bytes_per_second",
     "limit.burst_bytes",
+    "trusted_proxies",
+    "forwarded_header",
+    "proxy_protocol",
     "drain_seconds",
     "log.level",
     "log.json",
@@ -52,7 +59,7 @@ class AdmissionMode(enum.Enum):
 
 
 class WhenUnreachable(enum.Enum):
-    """Who gets in while the control server cannot be asked: members of the last hour, nobody, everyone."""
+    """Who gets in while the control server cannot be asked: members of the last day, nobody, everyone."""
 
     REMEMBERED = "remembered"
     REFUSE = "refuse"
@@ -61,11 +68,12 @@ class WhenUnreachable(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Certificate chain and key in PEM, reloaded when they change; or names for a self-signed pair."""
+    """Chain and key in PEM, reloaded when they change; or names for a self-signed pair; or ACME."""
 
     certificate: Path | None
     key: Path | None
     self_signed: tuple[str, ...] = ()
+    acme: AcmeSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,7 @@ class Config:
     limit: RateLimit | None = None
     workers: int = 1
     drain_seconds: float = 2.0
+    proxies: Proxies = field(default_factory=Proxies)
 
 
 def load(file: Path | None, flags: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> Config:
@@ -136,9 +145,10 @@ def parse(data: Mapping[str, Any]) -> Config:
         health_listen=_optional_listen(root, "health_listen", "0.0.0.0:9090"),
         admission=_admission(root.section("admission")),
         mesh=_mesh(root),
-        limit=_limit(root),
+        limit=read_limit(root),
         workers=_workers(root),
         drain_seconds=float(root.integer("drain_seconds", 2, low=0, high=300)),
+        proxies=read_proxies(root),
         log_level=log.choice("level", ("debug", "info", "warning", "error"), "info"),
         log_json=log.boolean("json", False) if log.has("json") else None,
     )
@@ -153,13 +163,19 @@ def _tls(root: Section) -> Tls | None:
         root.raw("tls")
         return None
     section = root.section("tls")
-    names = _list(section, "self_signed")
-    certificate = section.path("certificate", required=not names)
-    key = section.path("key", required=not names)
+    names = section.list_of_texts("self_signed")
+    ordered = read_acme(section.section("acme")) if section.has("acme") else None
+    section.raw("acme")
+    needs_files = not names and ordered is None
+    certificate = section.path("certificate", required=needs_files)
+    key = section.path("key", required=needs_files)
     if names and (certificate or key):
         section.problem("self_signed", "excludes certificate and key")
+    if ordered and (certificate or key or names):
+        section.problem("acme", "excludes certificate, key and self_signed")
     section.finish()
-    return Tls(certificate, key, names) if (certificate and key) or names else None
+    is_whole = (certificate and key) or names or ordered
+    return Tls(certificate, key, names, ordered) if is_whole else None
 
 
 def _mesh(root: Section) -> Mesh | None:
@@ -169,7 +185,7 @@ def _mesh(root: Section) -> Mesh | None:
     section = root.section("mesh")
     key_file = section.path("key_file", required=True)
     ca_file = section.path("ca_file")
-    peers = [_host_port(section, "peers", text) for text in _list(section, "peers")]
+    peers = [_host_port(section, "peers", text) for text in section.list_of_texts("peers")]
     name = section.text("discover", "")
     discover = _host_port(section, "discover", name) if name else None
     certificate_name = section.text("certificate_name", "")
@@ -190,37 +206,11 @@ def _host_port(section: Section, name: str, text: str) -> tuple[str, int]:
     return (host, int(port))
 
 
-def _limit(root: Section) -> RateLimit | None:
-    if not root.has("limit"):
-        root.raw("limit")
-        return None
-    section = root.section("limit")
-    rate = section.integer("bytes_per_second", 0, low=10_000, high=1 << 40)
-    # Less than one packet of the largest size would hold a client for ever.
-    burst = section.integer(
-        "burst_bytes", max(rate, MINIMUM_BURST_BYTES), low=MINIMUM_BURST_BYTES, high=1 << 40
-    )
-    section.finish()
-    return RateLimit(rate, burst) if rate else None
-
-
 def _workers(root: Section) -> int:
     # `auto`: one for each core that this process may use.
     if root.raw("workers") == "auto":
         return len(os.sched_getaffinity(0))
     return root.integer("workers", 1, low=1, high=64)
-
-
-def _list(section: Section, name: str) -> tuple[str, ...]:
-    """A list, or a text with commas as flags and variables give it."""
-    value = section.raw(name)
-    if value is None:
-        return ()
-    found = value.split(",") if isinstance(value, str) else value
-    if not isinstance(found, list) or not all(isinstance(each, str) and each.strip() for each in found):
-        section.problem(name, "must be a list of texts")
-        return ()
-    return tuple(each.strip() for each in found)
 
 
 def _admission(section: Section) -> Admission:

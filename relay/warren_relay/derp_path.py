@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Iterable
 from typing import Final
 
@@ -12,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from warren_runtime.derp_server import Admit, DerpService
 from warren_runtime.listener import Listener
+from warren_runtime.opening import ServerTls
 from warren_runtime.relay_links import Peer, RelayLinks
 from warren_runtime.relay_metrics import RelayCollector
 from warren_runtime.tasks import supervise
@@ -39,7 +39,7 @@ class DerpPath:
         config: Config,
         key: NodePrivate,
         admit: Admit,
-        tls: ssl.SSLContext | None,
+        tls: ServerTls | None,
         mesh_key: str,
         worker: Worker | None,
     ) -> None:
@@ -50,7 +50,7 @@ class DerpPath:
         self.service.routes(app)
         app.router.add_get("/", _home)
         app.router.add_get("/robots.txt", _robots)
-        self._listener = Listener(app, self.service.upgrades(), ssl_context=tls)
+        self._listener = Listener(app, self.service.upgrades(), tls=tls, proxies=config.proxies)
         self._siblings = Listener(web.Application(), self.service.sibling_upgrades())
         self._links: list[RelayLinks] = []
         self._sibling_links: RelayLinks | None = None

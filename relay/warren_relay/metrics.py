@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from warren_runtime.acme.keeper import AcmeCollector, CertificateKeeper
 from warren_runtime.relay_metrics import StunCollector
 from warren_runtime.stun_server import StunServer
 
@@ -34,7 +35,10 @@ class AdmissionCollector(Collector):
 
 
 def registry(
-    paths: Sequence[RelayPath], stun: StunServer | None, admission: MemberAdmission | ListAdmission | None
+    paths: Sequence[RelayPath],
+    stun: StunServer | None,
+    admission: MemberAdmission | ListAdmission | None,
+    certificates: CertificateKeeper | None = None,
 ) -> CollectorRegistry:
     """A registry of its own: nothing is registered at import."""
     made = CollectorRegistry()
@@ -48,4 +52,6 @@ def registry(
         made.register(StunCollector(PREFIX, stun))
     if admission is not None:
         made.register(AdmissionCollector(admission))
+    if certificates is not None:
+        made.register(AcmeCollector(PREFIX, certificates))
     return made

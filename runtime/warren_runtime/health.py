@@ -12,12 +12,18 @@ from .settings import Listen
 ReadyCheck = Callable[[], list[str]]
 """Reasons why the service is not ready; an empty list means ready."""
 
+Notes = Callable[[], list[str]]
+"""What a person should mend although the service works."""
 
-def health_app(ready: ReadyCheck, registry: CollectorRegistry = REGISTRY) -> web.Application:
-    """The application; `/ready` answers 503 with one reason per line."""
+
+def health_app(
+    ready: ReadyCheck, registry: CollectorRegistry = REGISTRY, notes: Notes | None = None
+) -> web.Application:
+    """The application; `/ready` answers 503 with one reason per line, `/health` has notes below its `ok`."""
 
     async def health(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        found = notes() if notes is not None else []
+        return web.Response(text="".join(f"{line}\n" for line in ("ok", *found)))
 
     async def readiness(_: web.Request) -> web.Response:
         reasons = ready()
@@ -47,10 +53,13 @@ class HealthServer:
 
 
 async def serve_health(
-    listen: Listen, ready: ReadyCheck, registry: CollectorRegistry = REGISTRY
+    listen: Listen,
+    ready: ReadyCheck,
+    registry: CollectorRegistry = REGISTRY,
+    notes: Notes | None = None,
 ) -> HealthServer:
     """Start the port; OSError if the address is taken."""
-    runner = web.AppRunner(health_app(ready, registry), access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(health_app(ready, registry, notes), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, listen.host or None, listen.port)
     try:

@@ -29,6 +29,9 @@ class HeadFault(enum.Enum):
     TIMEOUT = "timeout"
     CLOSED = "closed"
     TOO_MANY_CONNECTIONS = "too_many_connections"
+    TOO_MANY_OF_SOURCE = "too_many_of_source"
+    PROXY_MALFORMED = "proxy_malformed"
+    PROXY_UNTRUSTED = "proxy_untrusted"
 
 
 class HeadError(Exception):
@@ -41,7 +44,10 @@ class HeadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A request line and its fields; names in lower case, repeated fields joined with a comma."""
+    """A request line and its fields; names in lower case, repeated fields joined with a comma.
+
+    `peer` is the client's address, also where a trusted proxy stands in between.
+    """
 
     method: str
     target: str

@@ -1,10 +1,12 @@
-"""Private keys on disk: made at the first start, readable by their owner only, never replaced."""
+"""Private files: for their owner only and never half written. Keys are made once and never replaced."""
 
 from __future__ import annotations
 
 import logging
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -48,21 +50,42 @@ def load(path: Path, kind: type[_Key]) -> _Key:
 def create(path: Path, kind: type[_Key]) -> _Key:
     """A new random key, written whole or not at all; if another process was faster, its key."""
     key = kind.from_seed(os.urandom(32))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(key.to_text() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
+        store(path, key)
+    except FileExistsError:
+        return load(path, kind)
+    return key
+
+
+def store(path: Path, key: MachinePrivate | NodePrivate | DiscoPrivate) -> None:
+    """Put a key where there is none; FileExistsError if there is one, which then stays."""
+    try:
+        with _beside(path, f"{key.to_text()}\n".encode()) as temporary:
             # A link fails where a file exists; a rename would replace a key that is in use.
             os.link(temporary, path)
-        except FileExistsError:
-            return load(path, kind)
-        finally:
-            temporary.unlink()
+    except FileExistsError:
+        raise
     except OSError as error:
         raise KeyFileError(f"cannot write key file {path}: {error.strerror}") from error
-    return key
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """A file that only its owner reads, in place of what was there; written whole or not at all (OSError)."""
+    with _beside(path, content) as temporary:
+        temporary.replace(path)
+
+
+@contextmanager
+def _beside(path: Path, content: bytes) -> Iterator[Path]:
+    """The content in a file next to `path`, on its disk already, and gone afterwards."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -2,22 +2,28 @@
 
 The listener reads the first request head of each connection itself. A head that asks for a registered
 upgrade hands the raw transport to its handler; any other is replayed into aiohttp. Must not know which
-protocols those are.
+protocols those are. What comes before the head (a proxy's word, TLS) is `opening`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import contextvars
 import logging
-import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Final, cast
 
 from aiohttp import web
 
+from .acceptor import Acceptor
+from .gate import Gate, Limits
 from .http_head import HeadError, HeadFault, RequestHead, parse_head, split_head
-from .tls import TlsFault, count_faults
+from .opening import OPEN_SECONDS, OpeningError, ServerTls, begin, read_proxy_header
+from .proxies import Proxies, client_middleware, connection_peer
+from .tls import TlsFault
 
 __all__ = ["HeadFault", "Listener", "RequestHead", "UpgradeHandler", "adopt"]
 
@@ -29,16 +35,13 @@ UpgradeHandler = Callable[[RequestHead, asyncio.Transport, bytes], Awaitable[Non
 It owns the transport and returns when the connection is done. `Listener.close` cancels it."""
 
 HEAD_SECONDS: Final = 10.0
-TLS_SECONDS: Final = 10.0
-MAX_WAITING_HEADS: Final = 2048
-"""Connections that have not sent a head yet: bounds what an idle flood can hold."""
-MAX_CONNECTIONS: Final = 50_000
 
 _ANSWERS: Final[Mapping[HeadFault, bytes]] = {
     HeadFault.TOO_LARGE: b"431 Request Header Fields Too Large",
     HeadFault.MALFORMED: b"400 Bad Request",
     HeadFault.TIMEOUT: b"408 Request Timeout",
     HeadFault.TOO_MANY_CONNECTIONS: b"503 Service Unavailable",
+    HeadFault.TOO_MANY_OF_SOURCE: b"429 Too Many Requests",
 }
 
 
@@ -60,26 +63,31 @@ class Listener:
         app: web.Application,
         upgrades: Mapping[tuple[str, str], UpgradeHandler],
         *,
-        ssl_context: ssl.SSLContext | None = None,
+        tls: ServerTls | None = None,
+        proxies: Proxies | None = None,
+        limits: Limits | None = None,
+        open_seconds: float = OPEN_SECONDS,
         head_seconds: float = HEAD_SECONDS,
-        max_waiting_heads: int = MAX_WAITING_HEADS,
-        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
+        """`app` must not be running yet: its requests get the client's address in `remote`."""
         self._upgrades = dict(upgrades)
-        self._ssl = ssl_context
-        if ssl_context is not None:
-            count_faults(ssl_context, self._count_tls_fault)
+        self._tls = tls
+        self._proxies = proxies or Proxies()
+        limits = limits or Limits()
+        self._gate = Gate(replace(limits, exempt=(*limits.exempt, *self._proxies.networks)))
+        self._open_seconds = open_seconds
         self.head_seconds = head_seconds
-        self._max_waiting = max_waiting_heads
-        self._max_connections = max_connections
+        app.middlewares.insert(0, client_middleware(self._proxies))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, keepalive_timeout=75.0)
-        self._servers: list[asyncio.Server] = []
+        self._acceptor: Acceptor | None = None
+        self._unix: asyncio.Server | None = None
+        self._opening: set[asyncio.Task[None]] = set()
         self._waiting: set[_HeadReader] = set()
         self._handlers: set[asyncio.Task[None]] = set()
         self.faults: collections.Counter[HeadFault] = collections.Counter()
-        """Connections that never got as far as a request, by reason."""
+        """Connections that never got as far as a request, by reason; failed handshakes are not among them."""
         self.tls_faults: collections.Counter[TlsFault] = collections.Counter()
-        """Failed handshakes; those that end by silence are only counted as never finished."""
+        """Handshakes that failed."""
         self.accepted = 0
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> None:
@@ -87,29 +95,19 @@ class Listener:
 
         With `reuse_port` several processes listen on one port and the kernel deals connections out.
         """
-        loop = asyncio.get_running_loop()
-        await self._serve(
-            loop.create_server(
-                lambda: _HeadReader(self),
-                host or None,
-                port,
-                ssl=self._ssl,
-                backlog=1024,
-                reuse_port=reuse_port or None,
-                ssl_handshake_timeout=TLS_SECONDS if self._ssl else None,
-                ssl_shutdown_timeout=2.0 if self._ssl else None,
-            )
-        )
+        await self._runner.setup()
+        try:
+            self._acceptor = Acceptor(host, port, self._accept, reuse_port=reuse_port)
+        except OSError:
+            await self.close()
+            raise
 
     async def start_unix(self, path: str) -> None:
         """Listen on a Unix socket, without TLS."""
-        await self._serve(asyncio.get_running_loop().create_unix_server(lambda: _HeadReader(self), path))
-
-    async def _serve(self, starting: Coroutine[object, object, asyncio.Server]) -> None:
-        if self._runner.server is None:
-            await self._runner.setup()
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
         try:
-            self._servers.append(await starting)
+            self._unix = await loop.create_unix_server(lambda: _HeadReader(self, ("", 0)), path)
         except OSError:
             await self.close()
             raise
@@ -117,19 +115,23 @@ class Listener:
     @property
     def port(self) -> int:
         """The port really used (for `start` with port 0)."""
-        assert self._servers, "not started"
-        return int(self._servers[0].sockets[0].getsockname()[1])
+        assert self._acceptor is not None, "not started"
+        return self._acceptor.port
 
     @property
     def connections(self) -> int:
-        """Open connections: waiting for a head, upgraded, and in the web application."""
+        """Open connections: before their first request, upgraded, and in the web application."""
         server = self._runner.server
         web_connections = len(server.connections) if server else 0
-        return len(self._waiting) + len(self._handlers) + web_connections
+        return self._gate.waiting + len(self._handlers) + web_connections
 
     async def close(self) -> None:
         """Stop accepting, end handlers (they are cancelled and awaited), finish requests, close."""
         self.stop_accepting()
+        opening = list(self._opening)
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
         for reader in list(self._waiting):
             reader.abort()
         handlers = list(self._handlers)
@@ -141,25 +143,68 @@ class Listener:
 
     def stop_accepting(self) -> None:
         """New connections are refused by the kernel; those there are go on."""
-        for server in self._servers:
-            server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
+        if self._unix is not None:
+            self._unix.close()
+
+    def _accept(self, sock: socket.socket, peer: tuple[str, int]) -> None:
+        self.accepted += 1
+        fault = self._gate.enter(peer[0], self.connections)
+        if fault is not None:
+            self.faults[fault] += 1
+            _turn_away(sock, fault, answer=self._tls is None)
+            return
+        task = asyncio.get_running_loop().create_task(self._open(sock, peer))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _open(self, sock: socket.socket, peer: tuple[str, int]) -> None:
+        # Whom the gate counts this connection for; nobody while it refuses the client behind a proxy.
+        counted: str | None = peer[0]
+        try:
+            client = await self._client_of(sock, peer)
+            if client != peer:
+                self._gate.leave(peer[0])
+                counted = None
+                fault = self._gate.enter(client[0], self.connections)
+                if fault is not None:
+                    sock.close()
+                    raise OpeningError(fault)
+                counted = client[0]
+            await begin(sock, lambda: _HeadReader(self, client), self._tls, self._open_seconds)
+        except OpeningError as error:
+            self._count(error.fault)
+        except OSError as error:
+            logger.debug("connection not taken", extra={"endpoint": peer[0], "reason": str(error)})
+        except Exception:
+            sock.close()
+            logger.exception("connection could not be opened", extra={"endpoint": peer[0]})
+        finally:
+            if counted is not None:
+                self._gate.leave(counted)
+
+    async def _client_of(self, sock: socket.socket, peer: tuple[str, int]) -> tuple[str, int]:
+        if not self._proxies.proxy_protocol:
+            return peer
+        return await read_proxy_header(sock, peer, self._proxies, self._open_seconds)
+
+    def _count(self, fault: HeadFault | TlsFault) -> None:
+        if isinstance(fault, TlsFault):
+            self.tls_faults[fault] += 1
+        else:
+            self.faults[fault] += 1
 
     # What follows is called by the head reader of a connection.
 
-    def admit(self, reader: _HeadReader) -> bool:
-        """Count a new connection and say whether there is room for it."""
-        self.accepted += 1
-        if len(self._waiting) >= self._max_waiting or self.connections >= self._max_connections:
-            self.faults[HeadFault.TOO_MANY_CONNECTIONS] += 1
-            return False
+    def admit(self, reader: _HeadReader) -> None:
+        self._gate.count(reader.peer[0])
         self._waiting.add(reader)
-        return True
-
-    def _count_tls_fault(self, fault: TlsFault) -> None:
-        self.tls_faults[fault] += 1
 
     def forget(self, reader: _HeadReader, fault: HeadFault | None) -> None:
-        self._waiting.discard(reader)
+        if reader in self._waiting:
+            self._waiting.discard(reader)
+            self._gate.leave(reader.peer[0])
         if fault is not None:
             self.faults[fault] += 1
 
@@ -171,8 +216,12 @@ class Listener:
         if handler is None:
             server = self._runner.server
             assert server is not None
-            adopt(transport, cast(asyncio.Protocol, server()), head.raw + rest)
+            context = contextvars.copy_context()
+            context.run(connection_peer.set, head.peer[0])
+            context.run(adopt, transport, cast(asyncio.Protocol, server()), head.raw + rest)
             return None
+        # One upgrade, one client: later requests cannot come from somebody else.
+        head = replace(head, peer=(self._proxies.client(head.peer[0], head.headers), head.peer[1]))
         task = asyncio.get_running_loop().create_task(
             _run_handler(handler, head, transport, rest), name=f"connection {head.peer[0]}:{head.peer[1]}"
         )
@@ -208,7 +257,8 @@ async def _run_handler(
 class _HeadReader(asyncio.Protocol):
     """Collects one request head within size and time, then gives the transport away."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, peer: tuple[str, int]) -> None:
+        self.peer = peer
         self._listener = listener
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
@@ -218,9 +268,7 @@ class _HeadReader(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if not self._listener.admit(self):
-            self._answer(HeadFault.TOO_MANY_CONNECTIONS)
-            return
+        self._listener.admit(self)
         self._waiting = True
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._listener.head_seconds, self._refuse, HeadFault.TIMEOUT)
@@ -237,7 +285,7 @@ class _HeadReader(asyncio.Protocol):
             length = split_head(self._buffer)
             if length is None:
                 return
-            head = parse_head(bytes(self._buffer[:length]), _peer(self._transport))
+            head = parse_head(bytes(self._buffer[:length]), self.peer)
         except HeadError as error:
             self._refuse(error.fault)
             return
@@ -264,8 +312,7 @@ class _HeadReader(asyncio.Protocol):
 
     def _answer(self, fault: HeadFault) -> None:
         assert self._transport is not None
-        lines = (b"HTTP/1.1 " + _ANSWERS[fault], b"Connection: close", b"Content-Length: 0", b"", b"")
-        self._transport.write(b"\r\n".join(lines))
+        self._transport.write(_answer_to(fault))
         self._transport.close()
 
     def _leave(self, fault: HeadFault | None) -> None:
@@ -275,8 +322,17 @@ class _HeadReader(asyncio.Protocol):
         self._listener.forget(self, fault)
 
 
-def _peer(transport: asyncio.Transport) -> tuple[str, int]:
-    name = transport.get_extra_info("peername")
-    if not isinstance(name, tuple):
-        return ("", 0)
-    return (str(name[0]).removeprefix("::ffff:"), int(name[1]))
+def _turn_away(sock: socket.socket, fault: HeadFault, *, answer: bool) -> None:
+    """Close at once; `answer` says whether the client would understand one."""
+    try:
+        if answer:
+            sock.send(_answer_to(fault))
+    except OSError:
+        pass
+    finally:
+        sock.close()
+
+
+def _answer_to(fault: HeadFault) -> bytes:
+    lines = (b"HTTP/1.1 " + _ANSWERS[fault], b"Connection: close", b"Content-Length: 0", b"", b"")
+    return b"\r\n".join(lines)

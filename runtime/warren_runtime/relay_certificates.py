@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import ipaddress
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from warren_wire.derp.frames import PROTOCOL_VERSION
 from warren_wire.keys import NodePublic
+
+from .key_files import write_private
 
 ANNOUNCEMENT_DAYS: Final = 30
 SELF_SIGNED_DAYS: Final = 3650
@@ -103,19 +104,9 @@ def _make(certificate: Path, key: Path, names: Sequence[str]) -> x509.Certificat
     private = signer.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    certificate.parent.mkdir(parents=True, exist_ok=True)
-    _write(key, private)
-    _write(certificate, made.public_bytes(serialization.Encoding.PEM))
+    write_private(key, private)
+    write_private(certificate, made.public_bytes(serialization.Encoding.PEM))
     return made
-
-
-def _write(path: Path, content: bytes) -> None:
-    # Under another name first: a half-written file must not be what the next start reads.
-    partial = path.with_suffix(path.suffix + ".new")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    partial.replace(path)
 
 
 def _read(certificate: Path) -> x509.Certificate | None:

@@ -12,11 +12,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from .derp_server import QUEUE_DELAY_BOUNDS, DerpService, DerpStats
-from .http_head import HeadFault
 from .listener import Listener
+from .listener_metrics import ListenerCollector
 from .relay_links import RelayLinks
 from .stun_server import StunResult, StunServer
-from .tls import TlsFault
 
 
 class StunCollector(Collector):
@@ -60,12 +59,8 @@ class RelayCollector(Collector):
         lost = sum(one.lost for one in self._links)
         yield self._counter("links_lost", "Links that ended after they were up.", lost)
         if self._listener is not None:
-            faults = self._listener.faults
-            tls = [(fault, self._listener.tls_faults[fault]) for fault in TlsFault]
-            yield self._labelled("tls_handshake_failures", "TLS handshakes that failed.", "reason", tls)
-            text = "Connections that ended before a request was read."
             yield self._gauge("connections", "Open connections of every kind.", self._listener.connections)
-            yield self._labelled("bad_heads", text, "reason", [(fault, faults[fault]) for fault in HeadFault])
+            yield from ListenerCollector(self._prefix, self._listener).collect()
 
     def _relay(self) -> Iterable[Metric]:
         stats = self._derp.stats()

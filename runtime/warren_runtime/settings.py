@@ -202,6 +202,17 @@ class Section:
         self.problem(name, "must be a list of strings")
         return ()
 
+    def list_of_texts(self, name: str) -> tuple[str, ...]:
+        """A list of strings, or one text with commas, as flags and variables give it."""
+        value = self._value(name)
+        if value is None:
+            return ()
+        found = value.split(",") if isinstance(value, str) else value
+        if not isinstance(found, list) or not all(isinstance(each, str) and each.strip() for each in found):
+            self.problem(name, "must be a list of texts")
+            return ()
+        return tuple(each.strip() for each in found)
+
     def section(self, name: str) -> Section:
         return Section(self.raw(name), self._at(name), self._problems)
 

@@ -31,6 +31,8 @@ class TlsFault(enum.Enum):
     VERSION = "version"
     NOT_TLS = "not_tls"
     REFUSED_BY_CLIENT = "refused_by_client"
+    TIMEOUT = "timeout"
+    CLOSED = "closed"
     OTHER = "other"
 
 
@@ -41,22 +43,6 @@ def tls_fault(error: ssl.SSLError) -> TlsFault:
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST"):
         return TlsFault.NOT_TLS
     return TlsFault.REFUSED_BY_CLIENT if "ALERT" in reason else TlsFault.OTHER
-
-
-def count_faults(context: ssl.SSLContext, on_fault: Callable[[TlsFault], None]) -> None:
-    """Report failed handshakes of a server, which the event loop drops without a word."""
-
-    class Counted(ssl.SSLObject):
-        def do_handshake(self) -> None:
-            try:
-                super().do_handshake()
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                raise
-            except ssl.SSLError as error:
-                on_fault(tls_fault(error))
-                raise
-
-    context.sslobject_class = Counted
 
 
 def server_context(certificate: Path, key: Path, extra: bytes = b"") -> ssl.SSLContext:

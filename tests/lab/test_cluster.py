@@ -18,17 +18,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from support.certificates import self_signed
 from support.lab import eventually, home_and_office
+from support.operator_cases import example
 from warren_lab import cluster, images, preflight, tools
 from warren_lab.cluster import Cluster, ClusterError, ClusterSpec
 from warren_lab.cluster.cgroups import matching
-from warren_lab.images import Images
+from warren_lab.images import Images as LabImages
 from warren_lab.net import Network, namespaces
 from warren_lab.run import sweep
 from warren_lab.tools import Toolbox
+from warren_operator.config import Images
+from warren_operator.desired.relay import relay_objects, tls_secret_name
+from warren_operator.naming import relay_keys_name, relay_name
+from warren_operator.resources.derprelay import parse_relay
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -45,7 +52,7 @@ class World:
 
     network: Network
     toolbox: Toolbox
-    images: Images
+    images: LabImages
     home: Cluster
     office: Cluster
     settings_before: tuple[str, ...]
@@ -233,6 +240,46 @@ def programs(world: World, name: str) -> list[int]:
             if Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0].endswith(f"/{name}"):
                 found.append(pid)
     return found
+
+
+def test_a_relay_on_the_host_s_network_serves_port_443_without_root(world: World, tmp_path: Path) -> None:
+    home, made = world.home, images.ensure(("relay",), toolbox=world.toolbox)
+    home.load_image(made.archive)
+    manifest = example(
+        "home/derprelay.yaml",
+        admission="Anyone",
+        exposure={"type": "HostNetwork", "host": "relay.example.org", "derpPort": 443},
+    )
+    relay = parse_relay(manifest)
+    pair = self_signed(tmp_path, "relay.example.org")
+    files = {"tls.crt": pair.certificate.read_text(), "tls.key": pair.key.read_text()}
+    namespace = manifest["metadata"]["namespace"]
+    objects: list[dict[str, Any]] = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+        secret(namespace, tls_secret_name(relay), files),
+        secret(namespace, relay_keys_name(relay.name), {"mesh.key": "00" * 32}),
+        *relay_objects(relay, None, Images("", made.reference("relay"), "")),
+    ]
+    for each in objects:
+        # There is no DerpRelay here that could own them.
+        each["metadata"].pop("ownerReferences", None)
+    home.apply({"apiVersion": "v1", "kind": "List", "items": objects})
+    name = relay_name(relay.name)
+    home.kubectl("-n", namespace, "rollout", "status", f"deployment/{name}", "--timeout=90s")
+    (pod,) = home.kubectl_json("-n", namespace, "get", "pods")["items"]
+    identity = home.kubectl("-n", namespace, "exec", pod["metadata"]["name"], "--", "cat", "/proc/1/status")
+    fields = dict(line.split(":", 1) for line in identity.splitlines())
+    assert set(fields["Uid"].split()) == {"65532"}
+    # No more than the one capability, number 10, and no way to more.
+    assert {int(fields[name], 16) for name in ("CapPrm", "CapEff", "CapBnd")} == {1 << 10}
+    assert fields["NoNewPrivs"].strip() == "1"
+    url = f"https://{world.network.address('home')}/derp/probe"
+    assert home.node_exec("curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", url) == "200"
+
+
+def secret(namespace: str, name: str, files: dict[str, str]) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": files}
 
 
 def web_server(image: str) -> dict[str, object]:

@@ -142,8 +142,7 @@ class Oracle:
         if selector == "*":
             return True
         if selector == "autogroup:internet":
-            routed = any(not is_public_prefix(one) or True for one in subnets(node))
-            return is_public(address) and (is_exit(node) or (routed and self._is_for(address, node)))
+            return is_public(address) and (is_exit(node) or self._is_for(address, node))
         prefix = self._literal(selector)
         if prefix is not None:
             kept = (

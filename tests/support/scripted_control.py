@@ -13,6 +13,7 @@ from typing import cast
 from aiohttp import web
 
 from warren_runtime.listener import Listener, RequestHead, adopt
+from warren_runtime.opening import ServerTls
 from warren_wire.control.mapstream import KEEP_ALIVE, encode_frame
 from warren_wire.control.messages import (
     MapRequest,
@@ -92,7 +93,7 @@ class ScriptedControl:
         app.router.add_route("HEAD", "/alive", alive)
         app.router.add_post("/pong", pong)
         upgrades = {("/ts2021", "tailscale-control-protocol"): self._serve}
-        self._listener = Listener(app, upgrades, ssl_context=ssl_context)
+        self._listener = Listener(app, upgrades, tls=ServerTls(ssl_context) if ssl_context else None)
         await self._listener.start("127.0.0.1", self.port)
         self.port = self._listener.port
 

@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ TOPOLOGY = Topology(
     ),
     public_hosts=(PublicHost("control", CONTROL), PublicHost("shop", SHOP)),
 )
+# How long a call that a client began while the server was away may last: a dial and its retry.
+SETTLED = timedelta(seconds=30)
 Status = dict[str, Any]
 
 
@@ -50,6 +53,7 @@ class StockWorld:
 
     def __init__(self, run: Run, network: Network, release: str, stack: ExitStack) -> None:
         self.run, self.network, self.release = run, network, release
+        self._absences: list[tuple[datetime, datetime]] = []
         self._toolbox = tools.ensure((release,))
         self._stack = stack
         self.folder = run.path
@@ -75,6 +79,21 @@ class StockWorld:
         self.api("POST", "/users", {"name": "alice"})
         self.laptop = self.member("laptop", user="alice")
         self.office = self.member("office")
+
+    @contextmanager
+    def without_server(self) -> Iterator[None]:
+        """The server is gone while it lasts, and starts again afterwards."""
+        began = datetime.now(UTC)
+        self.server.process.kill()
+        yield
+        self.server.start()
+        self._absences.append((began, datetime.now(UTC) + SETTLED))
+
+    def was_away(self, line: str) -> bool:
+        """Whether a client wrote this line of its log about a server that was away."""
+        # The clients write local time without a zone, in whole seconds.
+        at = datetime.strptime(line[:19], "%Y/%m/%d %H:%M:%S").astimezone()
+        return any(began - timedelta(seconds=1) <= at <= ended for began, ended in self._absences)
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """What the admin API answers at the server's own socket."""

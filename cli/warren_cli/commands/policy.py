@@ -11,7 +11,7 @@ import click
 from warren_cli.asking import OUTPUT, Problem, ask, show
 from warren_cli.client import ApiError, call
 from warren_cli.commands.policy_reach import diff, explain, who_can
-from warren_cli.policy_text import Source, complaints, read
+from warren_cli.policy_text import Source, complaints, read, refusal
 
 FILE = click.argument("file", metavar="FILE", type=click.Path(allow_dash=True))
 IF_VERSION = click.option(
@@ -45,12 +45,14 @@ def policy() -> None:
 )
 @click.pass_context
 def show_policy(context: click.Context, version: int | None, output: str) -> None:
-    """Print the policy in force as it was written; nothing where there is none and everybody reaches all."""
+    """Print the policy in force as it was written."""
     answer = ask(context, "GET", "/policy" if version is None else f"/policy/history/{version}")
     if output != "text":
         show(answer, output, [], [])
     elif answer["text"]:
         click.echo(answer["text"], nl=not answer["text"].endswith("\n"))
+    else:
+        click.echo("no policy: everybody reaches everything", err=True)
 
 
 @policy.command("check")
@@ -103,7 +105,7 @@ def set_policy(context: click.Context, file: str, if_version: int | None, commen
     try:
         answer = _put(context, source.text, comment, if_version)
     except ApiError as error:
-        raise _refusal(source.name, error) from error
+        raise refusal(source.name, error) from error
     for line in complaints(source.name, {"warnings": answer.get("warnings")}):
         click.echo(line, err=True)
     click.echo(f"version {answer['version']} is in force")
@@ -128,7 +130,7 @@ def edit_policy(context: click.Context, comment: str) -> None:
         try:
             answer = _put(context, text, comment, known["version"])
         except ApiError as error:
-            problem = _refusal("policy", error)
+            problem = refusal("policy", error)
             if error.status == 422:
                 click.echo(problem.message, err=True)
                 if click.confirm("Edit it again?", default=True, err=True):
@@ -182,14 +184,6 @@ def _put(context: click.Context, text: str, comment: str, version: int | None) -
 
 def _if_match(version: int | None) -> dict[str, str]:
     return {} if version is None else {"If-Match": f'"{version}"'}
-
-
-def _refusal(name: str, error: ApiError) -> Problem:
-    """The places in the text where the server says what is wrong; else its own words."""
-    lines = list(complaints(name, error.document))
-    if lines:
-        return Problem("the policy was refused\n" + "\n".join(lines))
-    return Problem(str(error))
 
 
 def _kept(text: str) -> str:

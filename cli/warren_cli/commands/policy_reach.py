@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from warren_cli.asking import OUTPUT, ask, show
-from warren_cli.policy_text import read
+from warren_cli.client import ApiError, call
+from warren_cli.policy_text import read, refusal
 
 PROTOCOL = click.option(
     "--protocol", default="tcp", show_default=True, help="A name such as udp or icmp, or a number."
@@ -40,7 +41,11 @@ TARGET = Target()
 @click.pass_context
 def diff(context: click.Context, file: str, exit_code: bool, output: str) -> None:
     """Show who would reach what newly (+) and no longer (-) if FILE came into force."""
-    answer = ask(context, "POST", "/policy/diff", {"text": read(file).text})
+    source = read(file)
+    try:
+        answer = call(context.find_root().obj(), "POST", "/policy/diff", {"text": source.text})
+    except ApiError as error:
+        raise refusal(source.name, error) from error
     rows = [
         {**pair, "change": sign}
         for sign, pairs in (("+", answer["opened"]), ("-", answer["closed"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -28,7 +28,10 @@ from warren_control.policies.keeper import PolicyKeeper
 from warren_control.policies.questions import Explanation, ReachDifference
 from warren_control.policies.versions import MAX_VERSIONS, PolicyVersion
 
+T = TypeVar("T", bound=msgspec.Struct)
 PAGE: Final = ("limit", "offset")
+# What is too long for the language is refused in its own words; JSON may write a byte as six.
+MAX_BODY_BYTES: Final = 24 * 1024 * 1024
 
 
 class NewPolicy(msgspec.Struct, forbid_unknown_fields=True):
@@ -92,7 +95,7 @@ class PolicyApi:
     @operation(Need.WRITE, Current, body=NewPolicy, problems=(409, 412))
     async def put(self, request: web.Request) -> web.Response:
         """Put a policy in force; with `If-Match` only in place of that version."""
-        wish = await body_of(request, NewPolicy)
+        wish = await _body(request, NewPolicy)
         before = self._keeper.current
         try:
             author = wish.author or _author()
@@ -118,13 +121,13 @@ class PolicyApi:
     @operation(Need.READ, Checked, body=PolicyText)
     async def check(self, request: web.Request) -> web.Response:
         """Say whether a policy would be accepted; changes nothing."""
-        found = await self._keeper.examine((await body_of(request, PolicyText)).text)
+        found = await self._keeper.examine((await _body(request, PolicyText)).text)
         return json_response(Checked(*examined(found), ok=found.accepted))
 
     @operation(Need.READ, ReachDifference, body=PolicyText)
     async def diff(self, request: web.Request) -> web.Response:
         """Say which connections a policy would open and close."""
-        text = (await body_of(request, PolicyText)).text
+        text = (await _body(request, PolicyText)).text
         try:
             return json_response(await self._keeper.difference(text))
         except PolicyRefusedError as error:
@@ -193,6 +196,11 @@ class PolicyApi:
 
     def _audit(self, request: web.Request, before: PolicyVersion) -> None:
         audit.changed(request, "policy", _logged(before), _logged(self._keeper.current))
+
+
+async def _body(request: web.Request, kind: type[T]) -> T:
+    """Policies may be longer than other bodies; who sends one has shown a token."""
+    return await body_of(request.clone(client_max_size=MAX_BODY_BYTES), kind)
 
 
 def _author() -> str:

@@ -81,10 +81,7 @@ class Reachers(msgspec.Struct, omit_defaults=True):
 
 def shown(found: Problem) -> ProblemShown:
     """A problem as the API gives it."""
-    nearest = f'did you mean "{found.nearest}"?' if found.nearest is not None else ""
-    expected = f"expected {found.expected}" if found.expected else ""
-    hint = "; ".join(part for part in (expected, nearest) if part)
-    return ProblemShown(found.line, found.column, found.where, found.text, hint)
+    return ProblemShown(found.line, found.column, found.where, found.text, found.hint)
 
 
 def examined(

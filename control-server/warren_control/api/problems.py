@@ -86,7 +86,7 @@ async def body_of(request: web.Request, kind: type[T]) -> T:
     """The JSON body as `kind`, or `InvalidError` with the place of the first mistake."""
     try:
         return msgspec.json.decode(await request.read() or b"{}", type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidError(f"the body is not acceptable: {error}") from error
 
 

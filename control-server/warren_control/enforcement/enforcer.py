@@ -107,7 +107,8 @@ class Enforcer:
         told = frozenset(nodes)
         change = compared(old.index, new.index, told)
         if self._live is None or live is None:
-            change = merge(change, Change(selves=told, filters=told))
+            # Who has yet to hear of a node that went could not be found out by a policy that never saw it.
+            change = merge(change, Change(selves=told, filters=told, afresh=told))
         return change
 
     def check_period(self, source: int, destination: int, login: str) -> int | None:

@@ -16,6 +16,12 @@ _NO_ATTRIBUTES: Final[Mapping[str, AttributeValue]] = MappingProxyType({})
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)(\.\d+)*")
 
 
+def domains_of(snapshot: model.Snapshot, configured: Iterable[str]) -> frozenset[str]:
+    """The domains that belong to the mesh: those of the configuration and of its users' addresses."""
+    emails = (user.email or user.name for user in snapshot.users.values())
+    return frozenset(configured) | {email.rpartition("@")[2] for email in emails if "@" in email}
+
+
 def network_of(snapshot: model.Snapshot, domains: Iterable[str], *, attributes: bool) -> Network:
     """All of a snapshot. With `attributes` nodes carry what postures ask for."""
     nodes = {

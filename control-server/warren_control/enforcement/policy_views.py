@@ -53,4 +53,4 @@ class PolicyViews:
         return _NONE if node.disabled else self._index.capabilities(node.id)
 
     def peer_capabilities(self, peer: Node) -> CapMap:
-        return dict(self._index.peer_capabilities(peer.id))
+        return dict(self._index.peer_capabilities(peer.id)) if peer.advertised_routes else _NONE

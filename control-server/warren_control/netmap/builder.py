@@ -181,7 +181,7 @@ class NetmapBuilder:
 def _news(views: Views, viewer: Node, change: Change) -> _News:
     news = _News()
     if viewer.id in change.afresh:
-        _all_afresh(news, views, viewer)
+        _all_afresh(news, views, viewer, change)
         return news
     nodes = views.snapshot.nodes
     again = change.recheck.get(viewer.id, frozenset())
@@ -199,13 +199,13 @@ def _news(views: Views, viewer: Node, change: Change) -> _News:
     return news
 
 
-def _all_afresh(news: _News, views: Views, viewer: Node) -> None:
+def _all_afresh(news: _News, views: Views, viewer: Node, change: Change) -> None:
     visible = views.visible(viewer)
     news.shown = [(node, views.peer(viewer, node)) for node in visible]
     news.instead = news.unknown = bool(visible)
     if not visible:
         # An empty list of peers means no news to clients.
-        news.removed = sorted(views.snapshot.nodes.keys() - {viewer.id})
+        news.removed = sorted((views.snapshot.nodes.keys() | change.nodes) - {viewer.id})
 
 
 def _ssh_policy(views: Views, viewer: Node) -> msgspec.Raw:

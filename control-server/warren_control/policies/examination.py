@@ -12,6 +12,7 @@ from warren_control.errors import InvalidError
 from warren_control.model import Snapshot
 from warren_control.policy.acceptance import ambiguous_users, names_of
 from warren_control.policy.document import Document, ReachTest, SshTest
+from warren_control.policy.hujson import decode_text
 from warren_control.policy.index import PolicyIndex
 from warren_control.policy.live import LivePolicy
 from warren_control.policy.load import load
@@ -60,13 +61,15 @@ class Examination:
         ]
 
 
-def examine(text: str, enforcer: Enforcer, snapshot: Snapshot, domains: frozenset[str]) -> Examination:
+def examine(
+    text: str | bytes, enforcer: Enforcer, snapshot: Snapshot, domains: frozenset[str]
+) -> Examination:
     """Read a text, bind it to the nodes there are, run the tests in it."""
     try:
         document = load(text, domains)
     except PolicyError as error:
         return Examination(None, error.problems, error.more)
-    problems = (*_relay_problems(document, text), *ambiguous_users(document, users_of(snapshot)))
+    problems = (*_relay_problems(document, decode_text(text)), *ambiguous_users(document, users_of(snapshot)))
     if problems:
         return Examination(None, problems, 0, document.warnings)
     live = enforcer.compile(document, snapshot)

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
 from warren_control.enforcement.enforcer import Enforcer
+from warren_control.enforcement.network import domains_of
 from warren_control.errors import ConflictError, InvalidError, PolicyRefusedError, StaleVersionError
 from warren_control.metrics import ControlMetrics
 from warren_control.model import Snapshot
@@ -114,8 +115,7 @@ class PolicyKeeper:
 
     def domains(self, snapshot: Snapshot) -> frozenset[str]:
         """The domains that belong to the mesh: those of the configuration and of its users' addresses."""
-        emails = (user.email or user.name for user in snapshot.users.values())
-        return self._domains | {email.rpartition("@")[2] for email in emails if "@" in email}
+        return domains_of(snapshot, self._domains)
 
     async def examine(self, text: str) -> Examination:
         """Whether a text would be accepted now. Changes nothing."""
@@ -217,6 +217,8 @@ class PolicyKeeper:
             await writer.put_policy(version, live)
         self.current, self._is_current = version, True
         self._settled()
+        about = {"version": version.version, "source": version.source.value, "who": version.author}
+        logger.info("policy in force", extra=about)
 
     def _next(self, text: str, source: Source, author: str, comment: str) -> PolicyVersion:
         domains = self.domains(self._store.snapshot) if text else frozenset()

@@ -38,6 +38,10 @@ class NodeCapabilities:
         self._compiled = compiled
         self._network = network
         self._entries = [(entry, self._targets(entry)) for entry in compiled.document.node_attributes]
+        self._only_v6 = -1 if compiled.document.disable_ipv4 else 0
+        for entry, targets in self._entries:
+            if DISABLE_IPV4 in entry.attributes:
+                self._only_v6 |= targets
 
     def of(self, slot: int) -> CapMap:
         """The capability map of the node itself."""
@@ -67,12 +71,9 @@ class NodeCapabilities:
         """What every viewer is told of a peer."""
         return _SUGGESTED if peer.exit_routes else _NOTHING
 
-    def has(self, slot: int, attribute: str) -> bool:
-        return any(attribute in entry.attributes for entry in self._matching(slot))
-
     def without_ipv4(self, slot: int) -> bool:
         """Whether the node has no IPv4 address in anybody's view and sees none of its peers."""
-        return self._compiled.document.disable_ipv4 or self.has(slot, DISABLE_IPV4)
+        return bool(self._only_v6 and self._only_v6 >> slot & 1)
 
     def pools(self, slot: int) -> tuple[Block, ...]:
         """Where the addresses of a node that joins come from; empty: anywhere."""

@@ -27,6 +27,13 @@ class Problem:
     nearest: str | None = None
     """The valid name that is most like the one found."""
 
+    @property
+    def hint(self) -> str:
+        """What was expected, and what was perhaps meant."""
+        expected = f"expected {self.expected}" if self.expected else ""
+        nearest = f'did you mean "{self.nearest}"?' if self.nearest is not None else ""
+        return "; ".join(part for part in (expected, nearest) if part)
+
     def __str__(self) -> str:
         parts = [f"line {self.line}, column {self.column}: "]
         if self.where:

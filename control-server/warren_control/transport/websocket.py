@@ -6,24 +6,15 @@ The same encrypted channel in binary messages, whose boundaries mean nothing.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import logging
-import os
 from typing import Any, Final
 
 from aiohttp import WSMsgType, web
 
-from warren_control.metrics import ConnectionEnd, ControlMetrics
+from warren_control.metrics import ControlMetrics
 from warren_control.transport.connection import Connection, RequestHandler
+from warren_control.transport.handshake import HANDSHAKE_HEADER, REFUSAL, Handshakes
 from warren_control.transport.liveness import Liveness
-from warren_control.transport.sources import Sources
-from warren_control.transport.ts2021 import HANDSHAKE_HEADER
 from warren_wire.control.session import UPGRADE, ServerSession
-from warren_wire.errors import WireError
-from warren_wire.keys import MachinePrivate
-
-logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 _HIGH_WATER_BYTES: Final = 256 * 1024
@@ -86,17 +77,11 @@ class WebSocketTs2021:
     """Serves the upgrade as a web handler."""
 
     def __init__(
-        self,
-        key: MachinePrivate,
-        handler: RequestHandler,
-        metrics: ControlMetrics,
-        sources: Sources,
-        liveness: Liveness,
+        self, handshakes: Handshakes, handler: RequestHandler, metrics: ControlMetrics, liveness: Liveness
     ) -> None:
-        self._key = key
+        self._handshakes = handshakes
         self._handler = handler
         self._metrics = metrics
-        self._sources = sources
         self._liveness = liveness
         self._transports: set[WebSocketTransport] = set()
 
@@ -111,18 +96,14 @@ class WebSocketTs2021:
         offered = {text.strip() for text in request.headers.get("Sec-WebSocket-Protocol", "").split(",")}
         if UPGRADE not in offered:
             return web.Response(status=400, text=f"the WebSocket protocol {UPGRADE} must be offered\n")
-        try:
-            session = self._session(request)
-        except (binascii.Error, ValueError, WireError) as error:
-            self._metrics.ends.labels(ConnectionEnd.PROTOCOL_ERROR.value).inc()
-            logger.debug("handshake refused", extra={"endpoint": request.remote, "reason": str(error)})
-            return web.Response(
-                status=400, text="X-Tailscale-Handshake is missing or not a valid initiation\n"
-            )
+        source = request.remote or ""
+        session = self._handshakes.accept(_initiation(request), source, early_payload=False)
+        if session is None:
+            return web.Response(status=400, text=f"{REFUSAL}\n")
         # Stock clients in browsers offer compression and cannot use it.
         socket = web.WebSocketResponse(protocols=(UPGRADE,), compress=False, max_msg_size=MAX_MESSAGE_BYTES)
         await socket.prepare(request)
-        await self._run(socket, session, self._sources.of(request.remote or "", request.headers))
+        await self._run(socket, session, source)
         return socket
 
     async def end_all(self, _app: web.Application) -> None:
@@ -131,16 +112,6 @@ class WebSocketTs2021:
             protocol = transport.get_protocol()
             if isinstance(protocol, Connection):
                 protocol.connection_lost(None)
-
-    def _session(self, request: web.Request) -> ServerSession:
-        # A plus sign that was not escaped has become a space.
-        text = request.query.get(HANDSHAKE_HEADER, "") or request.query.get("X-Tailscale-Handshake", "")
-        return ServerSession(
-            server=self._key,
-            initiation=base64.b64decode(text.replace(" ", "+"), validate=True),
-            ephemeral_seed=os.urandom(32),
-            challenge=None,
-        )
 
     async def _run(self, socket: web.WebSocketResponse, session: ServerSession, source: str) -> None:
         transport = WebSocketTransport(socket)
@@ -159,6 +130,11 @@ class WebSocketTs2021:
         finally:
             self._transports.discard(transport)
             self._metrics.connections.dec()
+
+
+def _initiation(request: web.Request) -> str:
+    # Browsers cannot set headers; a plus sign that was not escaped has become a space.
+    return request.query.get(HANDSHAKE_HEADER, "").replace(" ", "+")
 
 
 async def _receive(socket: web.WebSocketResponse, connection: Connection) -> None:

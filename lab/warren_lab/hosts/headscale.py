@@ -69,6 +69,10 @@ class Headscale:
         """Its members, as its command line lists them."""
         return list(json.loads(self._call("nodes", "list")) or ())
 
+    def approve_routes(self, node: int, *prefixes: str) -> None:
+        """Let a node serve these routes."""
+        self._call("nodes", "approve-routes", "--identifier", str(node), "--routes", ",".join(prefixes))
+
     def close(self) -> None:
         self.process.stop()
 

@@ -93,11 +93,15 @@ class Tailscaled:
         """Start the daemon again with the same state."""
         self.process = self._start()
 
+    def command(self, *arguments: str) -> list[str]:
+        """A ``tailscale`` command as a list of words."""
+        return [str(self._client), f"--socket={self.socket}", *arguments]
+
     def spawn(self, *arguments: str) -> Process:
         """A ``tailscale`` command that may take long; its log is what it prints."""
         return self._run.start(
             f"tailscale-{self.name}-{arguments[0]}",
-            [str(self._client), f"--socket={self.socket}", *arguments],
+            self.command(*arguments),
             namespace=self.namespace,
         )
 

@@ -55,8 +55,12 @@ class WarrenControl:
         relay: bool = True,
         regions: Sequence[Mapping[str, Any]] = (),
         settings: Mapping[str, Any] | None = None,
+        started: bool = True,
     ) -> None:
-        """`regions` are further relays, as clients know them; `settings` go over those made here."""
+        """`regions` are further relays, as clients know them; `settings` go over those made here.
+
+        Without `started` it waits for `start`, with its configuration in place.
+        """
         self.url = f"https://{address}"
         self.ca_file = authority.pair.certificate
         self.folder = run.path / "control" / name
@@ -79,7 +83,8 @@ class WarrenControl:
         self._document = document | dict(settings or {})
         self._config = self.folder / "control.yaml"
         self._config.write_text(yaml.safe_dump(self._document))
-        self.process = self._start()
+        if started:
+            self.process = self._start()
 
     @property
     def join_key(self) -> str:

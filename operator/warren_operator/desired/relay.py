@@ -37,6 +37,8 @@ from warren_operator.resources.mesh import Managed, Mesh, SecretRef
 
 RELAY: Final = "relay"
 LISTEN_PORT: Final = 8443
+LOW_PORTS_COMMAND: Final = ("/app/venv/bin/python-low-ports", "-P", "-m", "warren_relay")
+"""Started directly: a shell in between would lose the capability, which non-root has by this file alone."""
 STUN_LISTEN_PORT: Final = 3478
 STATE: Final = "/var/lib/warren-relay"
 """A key of its own for each pod, for as long as the pod lives: clients learn it each time they connect."""
@@ -181,15 +183,15 @@ def _deployment(relay: DerpRelay, members: Admission | None, images: Images, con
 def _container(relay: DerpRelay, members: Admission | None, images: Images) -> Manifest:
     port, stun_port = _listen_ports(relay)
     security = unprivileged_container()
+    command = ["warren-relay"]
     if relay.host_network and min(port, stun_port) < 1024:
         security["capabilities"] = {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
-        security["runAsUser"] = 0
-        security["runAsNonRoot"] = False
+        command = list(LOW_PORTS_COMMAND)
     return {
         "name": "relay",
         "image": (members.image if members is not None else None) or images.relay,
         "imagePullPolicy": images.pull_policy,
-        "command": ["warren-relay", "serve", "--config", "/etc/warren/config.yaml"],
+        "command": [*command, "serve", "--config", "/etc/warren/config.yaml"],
         "ports": [
             {"name": "https", "containerPort": port, "protocol": "TCP"},
             {"name": "stun", "containerPort": stun_port, "protocol": "UDP"},

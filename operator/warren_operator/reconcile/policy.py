@@ -43,16 +43,17 @@ async def look_at_policy(context: Context, mesh: Mesh, *, answering: bool) -> Po
 
 async def _settle(api: ControlApi, mesh: Mesh, text: str | None) -> PolicyReport:
     in_force = await api.policy()
-    match policies.step(text, in_force, mesh.manifest.get("status") or {}):
+    status = mesh.manifest.get("status") or {}
+    match policies.step(text, in_force, status):
         case Put(wanted, version):
             in_force = await api.put_policy(wanted, version)
         case Remove(version):
             await api.delete_policy(version)
             in_force = PolicyInForce()
     if text is None:
-        return PolicyReport(None, {"policy": policies.in_force_fields(in_force, None, None)})
+        return PolicyReport(None, {"policy": policies.other_fields(in_force, status)})
     source = "configMap" if isinstance(mesh.policy, ConfigMapRef) else "inline"
-    fields = policies.in_force_fields(in_force, source, mesh.generation)
+    fields = policies.own_fields(in_force, source, mesh.generation)
     return PolicyReport(policies.accepted(in_force), {"policy": fields})
 
 

@@ -22,6 +22,7 @@ from warren_agent.transport.relay_dial import RelayDialError, RelayTls, https_la
 from warren_agent.transport.relay_pool import RelayPool
 from warren_runtime.derp_server import DerpService
 from warren_runtime.listener import Listener
+from warren_runtime.opening import ServerTls
 from warren_runtime.tls import client_context, server_context
 from warren_wire.control.messages import DERPNode, DERPRegion
 from warren_wire.derp.client import ClientEvent, PacketReceived
@@ -47,7 +48,7 @@ class Relay:
         self.listener = Listener(
             app,
             self.service.upgrades(),
-            ssl_context=server_context(self.pair.certificate, self.pair.key),
+            tls=ServerTls(server_context(self.pair.certificate, self.pair.key)),
         )
         await self.listener.start("127.0.0.1", self.port)
         self.port = self.listener.port

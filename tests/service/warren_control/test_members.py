@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from support.control_client import Identity
+from support.eventually import eventually
 from warren_control import hub
 from warren_wire.control.messages import Hostinfo, NetInfo
 from warren_wire.keys import DiscoPrivate, NodePrivate
@@ -230,3 +231,13 @@ async def test_a_quiet_stream_is_kept_alive(server: Running, monkeypatch: pytest
     web = await server.member("web")
     await web.until(lambda: sum(bool(message.keep_alive) for message in web.messages) >= 3)
     assert not web.poll_ended
+
+
+async def test_the_time_until_everyone_is_told_is_measured(server: Running) -> None:
+    web = await server.member("web")
+    await server.member("office")
+    await web.until(lambda: web.peer("office") is not None)
+    assert server.server is not None
+    measured = server.server.metrics.registry.get_sample_value
+    await eventually(lambda: (measured("warren_control_map_delivery_seconds_count") or 0) > 0)
+    assert measured("warren_control_map_streams_waiting") == 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from support.control_client import ControlClient
@@ -18,9 +20,10 @@ from warren_control.errors import ConfigError
 from warren_control.policies import keeper
 from warren_control.policy.document import Document
 from warren_control.policy.load import load
+from warren_runtime.tls import client_context
 from warren_wire.control.messages import Hostinfo, Node
 
-from .conftest import Running, StartServer
+from .conftest import TOKEN, Running, StartServer
 
 
 def policy(*grants: tuple[str, str, str], **sections: Any) -> str:
@@ -167,6 +170,52 @@ async def test_a_bad_policy_is_refused_with_every_reason_and_the_old_one_stays(s
     )
     assert checked["ok"] is True
     assert [test["passed"] for test in checked["tests"]] == [True]
+
+
+async def send(server: Running, body: bytes) -> tuple[int, Any]:
+    """PUT of whatever bytes."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(
+            f"https://127.0.0.1:{server.port}/api/v1/policy",
+            data=io.BytesIO(body),
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            ssl=client_context(server.pair.certificate),
+        ) as response,
+    ):
+        return response.status, await response.json(content_type=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (" " * 10_000_000, "10000000 bytes"),
+        ('{"acls":' + "[" * 10_000, "nested deeper"),
+        ('{"a":' * 10_000, "nested deeper"),
+        ('{"groups": {"group:a": ["group:b"], "group:b": ["group:a"]}}', "cannot be recursive"),
+        ('{"ipsets": {"ipset:a": ["ipset:b"], "ipset:b": ["ipset:a"]}}', "ipset:"),
+        ('{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:65536"]}]}', "at most 65535"),
+        ('{"grants": [{"src": ["*"], "dst": ["*"], "ip": ["tcp:' + "9" * 400 + '"]}]}', "port range"),
+        ('{"acls": [{"action": "accept", "src": ["10.0.0.1/8"], "dst": ["*:*"]}]}', "host bits"),
+    ],
+    ids=["10 MB", "lists", "objects", "groups", "ipsets", "port", "long port", "host bits"],
+)
+async def test_hostile_policies_get_a_short_answer_and_change_nothing(
+    server: Running, text: str, words: str
+) -> None:
+    await put(server, ALL_TO_WEB)
+    status, document = await send(server, json.dumps({"text": text}).encode())
+    assert status == 422
+    assert words in document["problems"][0]["message"]
+    assert len(json.dumps(document)) < 10_000
+    _, current = await server.api("GET", "/api/v1/policy")
+    assert (current["version"], current["text"]) == (1, ALL_TO_WEB)
+
+
+async def test_bytes_that_are_no_utf_8_are_refused(server: Running) -> None:
+    status, document = await send(server, b'{"text": "\xff"}')
+    assert status == 422
+    assert "not acceptable" in document["detail"]
 
 
 async def test_versions_guard_against_overwriting_and_are_kept(server: Running) -> None:

@@ -153,3 +153,29 @@ async def test_faults_at_the_port_are_counted(tmp_path: Path, pair: Pair) -> Non
     assert 'warren_control_connection_faults_total{reason="malformed"} 1.0' in text
     assert "warren_control_relay_clients 0.0" in text
     assert await program.end(signal.SIGTERM) == 0
+
+
+async def test_a_policy_is_checked_without_a_server_and_with_its_records(tmp_path: Path, pair: Pair) -> None:
+    program = Program(tmp_path, pair)
+    file = tmp_path / "policy.hujson"
+    file.write_text('{\n  "grants": [{"src": ["*"], "dst": ["tag:web"], "ip": ["*"]}],\n}\n')
+
+    def check(*arguments: str) -> tuple[int, str]:
+        command = [*PROGRAM, "policy", "check", str(file), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    code, output = check()
+    assert (code, output.startswith(f"{file}:2:")) == (1, True), output
+    text = '{"tests": [{"src": "members@", "accept": ["100.64.0.1:22"]}]}'
+    file.write_text(text)
+    assert check() == (0, f"{file} is valid; its own tests were not run\n")
+    assert not (tmp_path / "state").exists()
+    assert program.run("keys", "list").returncode == 0
+    code, output = check("--config", str(program.file))
+    assert code == 1
+    assert f"{file}:1:1: tests[0]" in output
+    file.write_bytes(b"{}\xff")
+    assert "invalid UTF-8" in check()[1]
+    file.unlink()
+    assert check()[0] == 2

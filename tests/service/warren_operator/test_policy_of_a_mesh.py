@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
+import aiohttp
 import pytest
 
 from warren_operator.errors import RefusedError
 from warren_operator.kinds import Kind, Manifest
+from warren_runtime.tls import client_context
 
 from .stage import MESH, Stage, condition, is_ready
 
@@ -105,3 +108,36 @@ async def test_a_policy_belongs_to_the_mesh_with_the_control_server(stage: Stage
     external = {"external": {"url": "https://203.0.113.10", "joinSecretRef": {"name": "join"}}}
     with pytest.raises(RefusedError, match="runs the control server"):
         await stage.make(Kind.MESH, "home", {"controlServer": external, "policy": {"inline": "{}"}})
+
+
+async def test_a_policy_that_came_another_way_is_shown_and_left_alone(stage: Stage) -> None:
+    await stage.ready_mesh()
+    ca_file = await stage.pod.ca_file("home-control-tls")
+    admin = await stage.get(Kind.SECRET, "home-admin")
+    assert admin is not None
+    token = base64.b64decode(admin["data"]["token"]).decode()
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session,
+        session.put(
+            f"https://127.0.0.1:{stage.pod.port}/api/v1/policy",
+            json={"text": OPEN},
+            ssl=client_context(ca_file),
+        ) as answer,
+    ):
+        assert answer.status == 200
+
+    def shown(mesh: Manifest | None) -> bool:
+        return (((mesh or {}).get("status") or {}).get("policy") or {}).get("source") == "api"
+
+    mesh = await stage.until(Kind.MESH, "home", shown)
+    assert not condition(mesh, "PolicyAccepted")
+    assert "acceptedGeneration" not in mesh["status"]["policy"]
+    # A second look writes nothing: the Node is read after the Mesh, by an operator that knows neither.
+    before = await stage.versions()
+    await stage.kill()
+    stage.start()
+    await stage.make(Kind.NODE, "later", {"meshRef": {"name": "home"}})
+    await stage.until(Kind.NODE, "later", lambda node: condition(node).get("reason") == "NotJoined")
+    after = await stage.versions()
+    del after["Node/later"]
+    assert after == before

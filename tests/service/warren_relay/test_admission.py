@@ -81,17 +81,17 @@ async def test_answers_that_are_no_permission_refuse() -> None:
             assert not await admission.admit(MEMBER, "192.0.2.1")
 
 
-async def test_without_a_control_server_members_stay_for_an_hour_and_nobody_new_comes_in() -> None:
+async def test_without_a_control_server_members_stay_for_a_day_and_nobody_new_comes_in() -> None:
     async with asking() as (control, admission, server):
         assert await admission.admit(MEMBER, "192.0.2.1")
         control.answer = web.Response(status=503)
         control.now = 100.0
         assert await admission.admit(MEMBER, "192.0.2.1")
         await server.close()
-        control.now = 3600.0
+        control.now = 86400.0
         assert await admission.admit(MEMBER, "192.0.2.1")
         assert not await admission.admit(STRANGER, "192.0.2.1")
-        control.now = 3601.0
+        control.now = 86401.0
         assert not await admission.admit(MEMBER, "192.0.2.1")
         assert admission.results == {
             AdmissionResult.ALLOWED: 1,

@@ -19,6 +19,7 @@ from support.eventually import eventually
 from warren_runtime.derp_connection import CloseReason, DerpTimes
 from warren_runtime.derp_server import Admit, DerpService
 from warren_runtime.listener import Listener
+from warren_runtime.opening import ServerTls
 from warren_runtime.tls import client_context, server_context
 from warren_wire import disco
 from warren_wire.crypto import SharedBox
@@ -71,7 +72,7 @@ async def running(
     app = web.Application()
     service.routes(app)
     context = server_context(pair.certificate, pair.key) if pair else None
-    listener = Listener(app, service.upgrades(), ssl_context=context)
+    listener = Listener(app, service.upgrades(), tls=ServerTls(context) if context else None)
     await listener.start("127.0.0.1", 0)
     try:
         yield Relay(service, listener.port, client_context(pair.certificate) if pair else None)

@@ -14,7 +14,9 @@ from aiohttp import web
 
 from support.certificates import Pair
 from support.eventually import eventually
+from warren_runtime.gate import Limits
 from warren_runtime.listener import HeadFault, Listener, RequestHead, adopt
+from warren_runtime.opening import ServerTls
 from warren_runtime.tls import client_context, server_context
 
 
@@ -61,9 +63,9 @@ async def listening(
     listener = Listener(
         app,
         {("/echo", "echo"): echo, ("/any", ""): echo, ("/broken", "echo"): broken},
-        ssl_context=context,
+        tls=ServerTls(context) if context else None,
         head_seconds=head_seconds,
-        max_waiting_heads=max_waiting,
+        limits=Limits(waiting=max_waiting),
     )
     await listener.start("127.0.0.1", 0)
     try:

@@ -16,6 +16,7 @@ from support.eventually import eventually
 from warren_runtime.backoff import Backoff
 from warren_runtime.derp_server import DerpService
 from warren_runtime.listener import Listener
+from warren_runtime.opening import ServerTls
 from warren_runtime.relay_discovery import RegionDiscovery, resolve
 from warren_runtime.relay_links import RelayLinks
 from warren_runtime.tls import ReloadingTrust, server_context
@@ -63,7 +64,7 @@ async def relay(
 ) -> AsyncIterator[Relay]:
     service = DerpService(NodePrivate.from_seed(os.urandom(32)), everyone, mesh_key=MESH_KEY)
     context = server_context(pair.certificate, pair.key) if pair else None
-    listener = Listener(web.Application(), service.upgrades(), ssl_context=context)
+    listener = Listener(web.Application(), service.upgrades(), tls=ServerTls(context) if context else None)
     await listener.start(address, port)
     trust = ReloadingTrust(pair.certificate).context if pair else None
     links = RelayLinks(service, (), MESH_KEY, trust, backoff=lambda: Backoff(0.01, 0.02))

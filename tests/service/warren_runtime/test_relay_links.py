@@ -20,6 +20,7 @@ from warren_runtime.backoff import Backoff
 from warren_runtime.derp_connection import CloseReason, RateLimit
 from warren_runtime.derp_server import DerpService
 from warren_runtime.listener import Listener
+from warren_runtime.opening import ServerTls
 from warren_runtime.relay_links import Peer, RelayLinks
 from warren_runtime.tls import client_context, server_context
 from warren_wire import disco
@@ -64,7 +65,7 @@ async def relay(
 ) -> AsyncIterator[Relay]:
     service = DerpService(NodePrivate.from_seed(os.urandom(32)), everyone, mesh_key=MESH_KEY, limit=limit)
     context = server_context(pair.certificate, pair.key) if pair else None
-    listener = Listener(web.Application(), service.upgrades(), ssl_context=context)
+    listener = Listener(web.Application(), service.upgrades(), tls=ServerTls(context) if context else None)
     await listener.start("127.0.0.1", port)
     try:
         yield Relay(service, listener, client_context(pair.certificate) if pair else None)

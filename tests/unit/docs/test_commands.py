@@ -14,6 +14,7 @@ import click
 import pytest
 
 from support.doc_tables import DOCS, ROOT, blocks
+from warren_runtime.programs import PROGRAMS
 
 SCRIPTS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 ENDS = {"&", "&&", "|", ">", ";"}
@@ -23,13 +24,13 @@ STARTS = {"&&", "|", ";", "--"}
 
 def programs() -> dict[str, click.Command]:
     found = {}
-    for name, place in SCRIPTS.items():
-        module = importlib.import_module(place.partition(":")[0])
+    for name in SCRIPTS:
+        module = importlib.import_module(PROGRAMS[name].module)
         found[name] = module.lab if name == "warren-lab" else module.main
     return found
 
 
-PROGRAMS = programs()
+COMMANDS_OF = programs()
 
 
 def shown() -> Iterator[tuple[str, str]]:
@@ -66,7 +67,7 @@ def test_there_are_commands_to_look_at() -> None:
 
 @pytest.mark.parametrize(("document", "program", "arguments"), COMMANDS)
 def test_a_shown_command_is_understood(document: str, program: str, arguments: list[str]) -> None:
-    command, name, rest = PROGRAMS[program], program, arguments
+    command, name, rest = COMMANDS_OF[program], program, arguments
     while True:
         context = command.make_context(name, list(rest))
         if not isinstance(command, click.Group):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -18,6 +19,9 @@ from warren_control.metrics import ControlMetrics, PortsCollector
 from warren_operator import metrics as operator_metrics
 from warren_relay.admission import MemberAdmission
 from warren_relay.metrics import AdmissionCollector
+from warren_runtime.acme.keeper import AcmeCollector
+from warren_runtime.acme.service import AcmeService, prepare
+from warren_runtime.acme.settings import AcmeSettings
 from warren_runtime.derp_server import DerpService
 from warren_runtime.listener import Listener
 from warren_runtime.relay_metrics import RelayCollector
@@ -39,7 +43,7 @@ async def admit(_key: NodePublic, _source: str) -> bool:
 
 
 @pytest.fixture
-async def exported() -> AsyncIterator[dict[str, Metric]]:
+async def exported(tmp_path: Path) -> AsyncIterator[dict[str, Metric]]:
     """Every metric of every service by the name it is exported under."""
     derp = DerpService(NodePrivate.from_seed(bytes(32)), admit)
     listener, stun = Listener(web.Application(), {}), StunServer("127.0.0.1", 0)
@@ -47,7 +51,11 @@ async def exported() -> AsyncIterator[dict[str, Metric]]:
     # These two have no series before something happened.
     ControlMetrics(registry).task_failures.labels("any")
     operator_metrics.LOOKS.labels("any", "done")
-    registry.register(PortsCollector(listener, derp, stun))
+    settings = AcmeSettings(names=("relay.example.net",))
+    prepare(settings, tmp_path)
+    keeper = AcmeService(settings, tmp_path).keeper
+    registry.register(PortsCollector(listener, derp, stun, keeper))
+    registry.register(AcmeCollector("warren_relay", keeper))
     registry.register(RelayCollector("warren_relay", derp, stun=stun, listener=listener))
     registry.register(PathCollector(paths=PathCounters(), transport=TransportCounters(), status=dict))
     async with aiohttp.ClientSession() as session:

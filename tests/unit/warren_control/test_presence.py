@@ -6,26 +6,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from support.control_records import NOW, node, snapshot
+from support.memory_records import MemoryRecords
 from warren_control.changes import Change, Patch, patched, whole_and_self
-from warren_control.db.repository import Write
 from warren_control.hub import Hub
-from warren_control.model import AuthKey, Node
-from warren_control.presence import EPHEMERAL_INACTIVITY, OFFLINE_GRACE, Presence
+from warren_control.model import REMOVED_KEPT, Node
+from warren_control.presence import EPHEMERAL_INACTIVITY, OFFLINE_GRACE, SWEEP_EVERY, Presence
 from warren_control.routes import parse_prefixes
 from warren_control.store import Store
-
-
-class MemoryRecords:
-    """Keeps what was written; for the store it is a database."""
-
-    def __init__(self) -> None:
-        self.writes: list[Write] = []
-
-    async def write(self, write: Write) -> None:
-        self.writes.append(write)
-
-    async def find_key(self, secret_hash: str) -> AuthKey | None:
-        return None
+from warren_wire.control.messages import Hostinfo
 
 
 class World:
@@ -126,3 +114,20 @@ async def test_a_restart_gives_ephemeral_nodes_their_time_again() -> None:
     world = World(node(1, ephemeral=True, last_seen=NOW - timedelta(days=1)))
     await world.after(EPHEMERAL_INACTIVITY / 2)
     assert world.node(1) is not None
+
+
+async def test_a_deleted_node_is_kept_for_a_month_with_little_but_its_keys_and_then_forgotten() -> None:
+    rich = Hostinfo(hostname="node1", os="linux", os_version="6.1", extra={"Distro": "debian"})
+    world = World(node(1, hostinfo=rich, endpoints=("192.0.2.1:1",)), node(2))
+    async with world.store.writing() as writer:
+        await writer.remove(node(1, hostinfo=rich, endpoints=("192.0.2.1:1",)), world.now)
+    [removed] = world.store.snapshot.removed.values()
+    assert removed.node_key == node(1).node_key
+    assert removed.hostinfo == Hostinfo(hostname="node1", os="linux")
+    assert removed.endpoints == ()
+    await world.after(REMOVED_KEPT - SWEEP_EVERY)
+    assert world.store.snapshot.removed
+    await world.after(SWEEP_EVERY)
+    assert not world.store.snapshot.removed
+    assert world.records.writes[-1].dropped_nodes == [1]
+    assert world.node(2) is not None

@@ -71,12 +71,20 @@ def test_other_answers_have_their_reasons() -> None:
 
 
 def test_the_status_says_where_the_policy_comes_from() -> None:
-    assert policies.in_force_fields(PolicyInForce(), None, None) is None
-    shown = policies.in_force_fields(OURS, "inline", 7)
+    shown = policies.own_fields(OURS, "inline", 7)
     assert shown == {"version": 3, "hash": digest("{}"), "source": "inline", "acceptedGeneration": 7}
-    other = policies.in_force_fields(PolicyInForce(1, "{}", "file"), None, None)
-    assert other is not None
-    assert (other["source"], other["acceptedGeneration"]) == ("file", None)
+    other = policies.other_fields(PolicyInForce(1, "{}", "file"), {})
+    assert other == {"version": 1, "hash": digest("{}"), "source": "file"}
+    assert policies.other_fields(PolicyInForce(), {}) is None
+
+
+def test_a_generation_that_holds_no_more_is_taken_away_once() -> None:
+    before = {"policy": {"version": 1, "hash": "x", "source": "inline", "acceptedGeneration": 7}}
+    patch = policies.other_fields(PolicyInForce(2, "{}", "api"), before)
+    assert patch is not None
+    assert patch["acceptedGeneration"] is None
+    stored = {name: value for name, value in patch.items() if value is not None}
+    assert policies.other_fields(PolicyInForce(2, "{}", "api"), {"policy": stored}) == stored
 
 
 def test_warnings_are_told_with_their_places() -> None:
