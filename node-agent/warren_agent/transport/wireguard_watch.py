@@ -59,10 +59,17 @@ class WireGuardWatch:
         self._counts: dict[NodePublic, Counts] = {}
         self._look = asyncio.Event()
         self._failing = False
+        self._idle = False
 
     def look(self) -> None:
         """Read at once."""
         self._look.set()
+
+    def stir(self) -> None:
+        """Packets were seen elsewhere: the pause of an idle device is over."""
+        if self._idle:
+            self._idle = False
+            self._look.set()
 
     def forget(self, key: NodePublic) -> None:
         self._counts.pop(key, None)
@@ -78,7 +85,8 @@ class WireGuardWatch:
             self._look.clear()
 
     def _pause_seconds(self) -> float:
-        if not self._machine.is_active(time.monotonic()):
+        self._idle = not self._machine.is_active(time.monotonic())
+        if self._idle:
             return IDLE_POLL_SECONDS
         return BUSY_POLL_SECONDS if len(self._counts) <= BUSY_POLL_MAX_PEERS else POLL_SECONDS
 
