@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.util
 import json
 import logging
 import os
@@ -23,6 +24,11 @@ from warren_agent.local_client import RequestError, ask, is_served
 from warren_agent.paths.values import PingKind
 from warren_runtime.settings import SettingsError
 from warren_wire import __version__
+
+for _package in ("pyroute2", "defusedxml"):
+    # Loaded when they are needed, which takes a while; missed at once.
+    if importlib.util.find_spec(_package) is None:
+        raise ModuleNotFoundError(f"No module named {_package!r}", name=_package)
 
 BAD_INPUT: Final = 2
 FAILED: Final = 1
