@@ -14,7 +14,7 @@ from typing import TypeVar
 import click
 import msgspec
 
-from warren_control import app, backup, config, headscale, names, routes
+from warren_control import app, backup, config, headscale, names, preflight, routes
 from warren_control.api.keys import shown
 from warren_control.config import Config
 from warren_control.db.engine import open_engine, parse_url
@@ -92,8 +92,12 @@ def config_group() -> None:
 @config_group.command("check")
 @config_option
 def check(config_file: Path) -> None:
-    """Say whether the configuration can be used; every problem on a line."""
-    _loaded(config_file)
+    """Say whether the configuration, its files and its database can be used; every problem on a line."""
+    found = asyncio.run(preflight.problems(_loaded(config_file)))
+    for problem in found:
+        click.echo(f"warren-control: {problem}", err=True)
+    if found:
+        sys.exit(UNUSABLE)
     click.echo("the configuration is valid")
 
 

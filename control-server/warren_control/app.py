@@ -38,7 +38,7 @@ from warren_control.dns_records import RecordsFile
 from warren_control.enforcement.enforcer import Enforcer
 from warren_control.errors import ConfigError, UnavailableError
 from warren_control.hub import Hub
-from warren_control.keyfiles import noise_key, read_secret, relay_key
+from warren_control.keyfiles import MIN_TOKEN, noise_key, read_secret, relay_key
 from warren_control.keys import bootstrap_records
 from warren_control.metrics import ControlMetrics, PortsCollector
 from warren_control.netmap.builder import MapSettings, NetmapBuilder
@@ -77,7 +77,6 @@ from warren_wire.keys import MachinePrivate, NodePublic
 logger = logging.getLogger(__name__)
 
 API_PREFIX: Final = "/api/"
-MIN_TOKEN: Final = 16
 MAX_API_BODY_BYTES: Final = 1024 * 1024
 
 

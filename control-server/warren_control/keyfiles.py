@@ -7,12 +7,16 @@ comes back with another one has lost every client. It is made on the very first 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from warren_control.errors import ConfigError
 from warren_runtime import key_files
 from warren_runtime.key_files import KeyFileError
 from warren_wire.errors import DecodeError
 from warren_wire.keys import MachinePrivate, NodePrivate
+
+# Shorter tokens could be guessed.
+MIN_TOKEN: Final = 16
 
 
 def noise_key(file: Path, *, first_start: bool) -> MachinePrivate:

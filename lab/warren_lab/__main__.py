@@ -10,11 +10,13 @@ import click
 from warren_lab import cluster
 from warren_lab.demo.command import demo
 from warren_lab.errors import LabError
+from warren_lab.images.build import checkout
 from warren_lab.matrix.command import matrix
 from warren_lab.net import namespaces
 from warren_lab.prepare import prepare
 from warren_lab.run import kept_runs, sweep
 from warren_lab.tools import commands, ensure
+from warren_lab.up import up
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,6 +26,7 @@ def lab() -> None:
 
 lab.add_command(demo)
 lab.add_command(matrix)
+lab.add_command(up)
 lab.add_command(prepare)
 lab.add_command(commands.build)
 lab.add_command(commands.path)
@@ -63,6 +66,19 @@ def kubectl(name: str, arguments: tuple[str, ...]) -> None:
             enter = ["nsenter", f"--net={namespaces.path(f'wl{pid}-{name}-node')}", "--"]
             os.execvp("nsenter", [*enter, program, f"--kubeconfig={kubeconfig}", *arguments])
     raise LabError(f"no kept lab has a cluster {name!r}: `warren-lab demo --keep` makes home and office")
+
+
+@lab.command(
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+        "help_option_names": [],
+    }
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(arguments: tuple[str, ...]) -> None:
+    """Measure against stock programs in the same run: the benchmark's own arguments follow, --help too."""
+    os.execv(sys.executable, [sys.executable, str(checkout() / "bench"), *arguments])
 
 
 @lab.command()

@@ -24,6 +24,9 @@ from warren_lab.net.network import remove_namespace
 from warren_lab.process import Process, entering, start_time
 
 BASE: Final = Path("/var/lib/warren-lab")
+WIREGUARD_SOCKETS: Final = Path("/var/run/wireguard")
+"""Where userspace WireGuard puts its sockets, named by interface; the lab's begin like its namespaces."""
+
 _PREFIX: Final = re.compile(r"wl(\d+)-")
 
 
@@ -140,6 +143,8 @@ def sweep(base: Path = BASE, *, kept: bool = False) -> list[str]:
         _end_recorded(base / pid)
         for name in namespaces.names(f"wl{pid}-"):
             remove_namespace(name)
+        for socket in WIREGUARD_SOCKETS.glob(f"wl{pid}x*.sock"):
+            socket.unlink(missing_ok=True)
         _remove_folder(base / pid)
     return dead
 

@@ -8,7 +8,8 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Address
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -19,12 +20,11 @@ from warren_lab.certificates import Authority
 from warren_lab.errors import ProcessError
 from warren_lab.hosts.sockets import accepts_tcp, ask_unix, call_unix
 from warren_lab.process import Process
-from warren_lab.run import Run
+from warren_lab.run import WIREGUARD_SOCKETS, Run
 from warren_lab.tools import Toolbox
 
 PORT: Final = 443
 STUN_PORT: Final = 3478
-WIREGUARD_SOCKETS: Final = Path("/var/run/wireguard")
 _interfaces = itertools.count()
 
 
@@ -41,6 +41,19 @@ class ControlServer(Protocol):
     def join_key_file(self) -> Path: ...
 
 
+@dataclass(frozen=True, slots=True)
+class ByAnotherAddress:
+    """A control server as nodes know it that reach it by another address of its own."""
+
+    url: str
+    ca_file: Path
+    join_key_file: Path
+
+    @property
+    def join_key(self) -> str:
+        return self.join_key_file.read_text()
+
+
 class WarrenControl:
     """A control server at ``https://<address>`` with a reusable join key; its relay and STUN are inside."""
 
@@ -51,6 +64,7 @@ class WarrenControl:
         *,
         namespace: str,
         address: IPv4Address,
+        address_v6: IPv6Address | None = None,
         authority: Authority,
         relay: bool = True,
         regions: Sequence[Mapping[str, Any]] = (),
@@ -64,12 +78,13 @@ class WarrenControl:
         self.url = f"https://{address}"
         self.ca_file = authority.pair.certificate
         self.folder = run.path / "control" / name
-        pair = authority.issue(self.folder, [str(address)])
+        self._v6 = address_v6
+        pair = authority.issue(self.folder, [str(each) for each in (address, address_v6) if each is not None])
         self.join_key_file = _private(self.folder / "join", f"join-{secrets.token_hex(16)}")
         self._run, self._name, self._namespace = run, name, namespace
         document = {
             "server_url": self.url,
-            "listen": f"0.0.0.0:{PORT}",
+            "listen": f":{PORT}",
             "tls": {"certificate": str(pair.certificate), "key": str(pair.key)},
             "database": f"sqlite:///{self.folder}/control.db",
             "noise_key_file": str(self.folder / "noise.key"),
@@ -93,6 +108,11 @@ class WarrenControl:
     def api(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """Status and document of a call of the admin API, as an administrator on the host makes it."""
         return call_unix(self.folder / "admin.sock", method, f"/api/v1{path}", body, host="localhost")
+
+    @property
+    def by_v6(self) -> ByAnotherAddress:
+        """For nodes that have no IPv4."""
+        return ByAnotherAddress(f"https://[{self._v6}]", self.ca_file, self.join_key_file)
 
     def _start(self) -> Process:
         process = self._run.start(
@@ -178,7 +198,7 @@ class WarrenAgent:
 
     def up(self) -> None:
         """Give the command; joining goes on."""
-        self._process = self._run.start(f"agent-{self.name}", self._command("up"), namespace=self._namespace)
+        self._process = self._run.start(f"agent-{self.name}", self.command("up"), namespace=self._namespace)
 
     def wait_ready(self, timeout_seconds: float = 30.0) -> None:
         """Wait until it has joined."""
@@ -217,9 +237,10 @@ class WarrenAgent:
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A command of the agent that ends by itself."""
-        return self._run.call(self._command(*arguments), namespace=self._namespace)
+        return self._run.call(self.command(*arguments), namespace=self._namespace)
 
-    def _command(self, *arguments: str) -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
+        """A command line of the agent, for its namespace."""
         return [sys.executable, "-m", "warren_agent", *arguments, "--config", str(self._config)]
 
 

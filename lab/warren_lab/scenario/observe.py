@@ -35,6 +35,8 @@ class Observation:
     answer_seconds: float | None = None
     direct_seconds: float | None = None
     note: str = ""
+    endpoint: str | None = None
+    """Where the far node sends what is for the near one, once that goes directly."""
 
 
 def observe(near: Node, far: Node, patience_seconds: float) -> Observation:
@@ -47,7 +49,8 @@ def observe(near: Node, far: Node, patience_seconds: float) -> Observation:
             return Observation(Reach.NOTHING, note=str(error))
         while time.monotonic() < began + patience_seconds:
             if both_direct(near, far):
-                return Observation(Reach.DIRECT, answered, time.monotonic() - began)
+                took = time.monotonic() - began
+                return Observation(Reach.DIRECT, answered, took, endpoint=far.endpoint(near.address))
             time.sleep(POLL_SECONDS)
         return Observation(Reach.RELAYED, answered, note=_one_sided(near, far))
 

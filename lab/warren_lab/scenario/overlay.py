@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Any, Final, Self
 
 from warren_lab.certificates import Authority
 from warren_lab.hosts import Derper, WarrenControl
-from warren_lab.net import Network, PublicHost, Topology
+from warren_lab.net import Network, PublicHost, RouterKind, Topology
+from warren_lab.net.topology import public_v6_of
 from warren_lab.run import Run
 from warren_lab.scenario.nodes import Node, OurNode, Side, StockNode
 from warren_lab.scenario.probe import echo
@@ -34,14 +35,16 @@ SIDE_BY_SIDE: Final = 4
 """Nodes that start at the same time: more would only wait for each other's processor."""
 
 
-def derper_region(region: int, address: IPv4Address, code: str = "derper") -> dict[str, Any]:
+def derper_region(
+    region: int, address: IPv4Address, code: str = "derper", v6: IPv6Address | None = None
+) -> dict[str, Any]:
     """A region of one `derper`, as clients know it."""
     node = {
         "Name": f"{region}a",
         "RegionID": region,
         "HostName": str(address),
         "IPv4": str(address),
-        "IPv6": "none",
+        "IPv6": "none" if v6 is None else str(v6),
         "STUNPort": 3478,
         "DERPPort": 443,
     }
@@ -89,12 +92,17 @@ class Overlay:
             "control",
             namespace=self.network.namespace(CONTROL.name),
             address=CONTROL.address,
+            address_v6=self._v6_of(CONTROL.address),
             authority=self.authority,
             relay=self._control_relay,
             regions=[
-                derper_region(region, host.address, host.name) for region, host in self._regions.items()
+                derper_region(region, host.address, host.name, self._v6_of(host.address))
+                for region, host in self._regions.items()
             ],
         )
+
+    def _v6_of(self, address: IPv4Address) -> IPv6Address | None:
+        return public_v6_of(address) if self._plan.public_v6 else None
 
     def start_relay(self, host: str) -> None:
         """Start the `derper` of a region; its region's code is the host's name."""
@@ -116,12 +124,22 @@ class Overlay:
     def _join(self, host: str, side: Side) -> str:
         namespace = self.network.namespace(host)
         kind = OurNode if side is Side.OURS else StockNode
-        node: Node = kind(self.run, self.toolbox, host, namespace=namespace, control=self.control)
+        control = self.control if self._has_v4(host) else self.control.by_v6
+        node: Node = kind(self.run, self.toolbox, host, namespace=namespace, control=control)
         self.nodes[host] = node
         node.begin()
         node.joined()
         self._stack.enter_context(echo(namespace))
         return host
+
+    def _has_v4(self, host: str) -> bool:
+        router = next((router for router in self._plan.routers if host in router.hosts), None)
+        return router is None or (router.lan_v4 and router.kind is not RouterKind.IPV4_BROKEN)
+
+    def keep(self) -> None:
+        """Leave everything running when this process ends; `warren-lab down` removes it."""
+        self.run.keep()
+        self._stack.pop_all()
 
     def _abandon(self) -> None:
         for node in self.nodes.values():

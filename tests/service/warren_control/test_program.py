@@ -117,6 +117,28 @@ def test_a_configuration_that_cannot_be_used_is_explained(tmp_path: Path, pair: 
     assert "Traceback" not in result.stderr
 
 
+def test_a_check_looks_at_the_files_and_the_database_too(tmp_path: Path, pair: Pair) -> None:
+    program = Program(tmp_path, pair)
+    settings = yaml.safe_load(program.file.read_text())
+    (tmp_path / "short").write_text("short")
+    (tmp_path / "records").write_text("[{}]")
+    (tmp_path / "text.db").write_text("no database, but long enough to be taken for one " * 20)
+    settings |= {
+        "tls": {"certificate": str(pair.certificate), "key": str(tmp_path / "missing.key")},
+        "admin_token_file": str(tmp_path / "short"),
+        "dns": {"extra_records_file": str(tmp_path / "records")},
+        "policy": {"file": str(tmp_path / "missing.hujson")},
+        "database": f"sqlite:///{tmp_path}/text.db",
+    }
+    program.file.write_text(yaml.safe_dump(settings))
+    result = program.run("config", "check")
+    assert result.returncode == 2
+    told = [line.removeprefix("warren-control: ").partition(": ")[0] for line in result.stderr.splitlines()]
+    assert told == ["tls", "admin_token_file", "policy.file", "dns.extra_records_file", "database"]
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "noise.key").exists()
+
+
 async def test_a_database_without_its_key_does_not_start(tmp_path: Path, pair: Pair) -> None:
     program = Program(tmp_path, pair)
     assert program.run("keys", "list").returncode == 0
