@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -23,6 +23,7 @@ from warren_wire.derp.frames import PROTOCOL_VERSION
 from warren_wire.keys import NodePublic
 
 from .key_files import write_private
+from .self_signed import self_signed
 
 ANNOUNCEMENT_DAYS: Final = 30
 SELF_SIGNED_DAYS: Final = 3650
@@ -81,25 +82,19 @@ def cert_name(certificate: x509.Certificate) -> str:
 
 def _make(certificate: Path, key: Path, names: Sequence[str]) -> x509.Certificate:
     signer = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(signer.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=SELF_SIGNED_DAYS))
-        .add_extension(x509.SubjectAlternativeName([_alternative(each) for each in names]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        # Relays of one region may have the same names: these tell their certificates apart.
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(signer.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-        )
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(signer, hashes.SHA256())
+    public = signer.public_key()
+    made = self_signed(
+        signer,
+        names[0][:64],
+        [_alternative(each) for each in names],
+        SELF_SIGNED_DAYS,
+        (
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            # Relays of one region may have the same names: these tell their certificates apart.
+            (x509.SubjectKeyIdentifier.from_public_key(public), False),
+            (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False),
+            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        ),
     )
     private = signer.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import re
 import shutil
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from warren_runtime.key_files import write_private
+from warren_runtime.self_signed import self_signed
 from warren_wire.client_hello import ClientHello
 
 from .storage import private_pem
@@ -72,19 +72,7 @@ class ChallengeFolder:
 
 def _certificate(name: str, key_authorization: str) -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "check of a name")])
-    now = datetime.datetime.now(datetime.UTC)
     proof = _OCTET_STRING_OF_32 + hashlib.sha256(key_authorization.encode()).digest()
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.UnrecognizedExtension(_IDENTIFIER, proof), critical=True)
-        .sign(key, hashes.SHA256())
-    )
+    extension = x509.UnrecognizedExtension(_IDENTIFIER, proof)
+    made = self_signed(key, "check of a name", [x509.DNSName(name)], 1, [(extension, True)])
     return private_pem(key) + made.public_bytes(serialization.Encoding.PEM)

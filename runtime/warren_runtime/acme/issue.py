@@ -60,8 +60,10 @@ def issue(settings: AcmeSettings, folder: AcmeFolder, challenges: ChallengeFolde
         raise AcmeError(
             f"the certificate authority answered oddly: {error or type(error).__name__}"
         ) from error
-    except (requests.RequestException, TlsError, OSError, ValueError) as error:
-        raise AcmeError(f"{settings.directory_url} cannot be used: {error}") from error
+    except requests.RequestException as error:
+        raise AcmeError(f"{settings.directory_url} cannot be used: {_innermost(error)}") from error
+    except (TlsError, OSError, ValueError) as error:
+        raise AcmeError(f"no order can be made: {error}") from error
     finally:
         challenges.clear()
 
@@ -159,6 +161,13 @@ def _failed_checks(error: errors.ValidationError) -> str:
         if challenge.error is not None
     ]
     return f"the check of the name failed: {'; '.join(reasons)}"
+
+
+def _innermost(error: BaseException) -> str:
+    """The reason itself: three libraries wrap it."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return str(error) or type(error).__name__
 
 
 def _refusal(error: messages.Error) -> str:

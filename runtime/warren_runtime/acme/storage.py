@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from warren_runtime.key_files import write_private
+from warren_runtime.self_signed import self_signed
 
 from .schedule import Attempts, Held
 from .settings import AcmeSettings
@@ -93,19 +94,7 @@ def mark_of(settings: AcmeSettings) -> str:
 
 def _placeholder(names: Sequence[str]) -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "placeholder")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=PLACEHOLDER_DAYS))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
+    made = self_signed(key, "placeholder", [x509.DNSName(name) for name in names], PLACEHOLDER_DAYS)
     return private_pem(key) + made.public_bytes(serialization.Encoding.PEM)
 
 
