@@ -126,7 +126,11 @@ async def an_info_that_never_ends(stage: Stage) -> None:
             await asyncio.wait([reading], timeout=0.01)
             if reading.done():
                 break
-        assert await reading == b""
+        try:
+            assert await reading == b""
+        except ConnectionResetError:
+            # A byte that was still under way when the relay closed.
+            pass
 
 
 async def a_stranger(stage: Stage) -> None:
