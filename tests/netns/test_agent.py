@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from support.agents import AgentHost, Mesh, mesh
-from support.lab import accepting_tcp, connected, eventually, require_namespaces
+from support.lab import accepting_tcp, connected, eventually, open_udp, require_namespaces
 from support.requirements import require_nftables, require_program, require_root_netns, require_tun
 from warren_lab.process import Process, entering
 
@@ -274,9 +274,7 @@ def test_a_host_that_cannot_work_is_told_why_and_left_alone(world: Mesh) -> None
     command(world, "home", "ip", "addr", "add", "100.64.0.200/10", "dev", "eth0")
     assert "attached to 100.64.0.0/10 already" in refused(world.host("home"))
     command(world, "home", "ip", "addr", "del", "100.64.0.200/10", "dev", "eth0")
-    taken = world.network.inside("home", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    with taken:
-        taken.bind(("0.0.0.0", 41641))
+    with open_udp(world.network, "home", 41641):
         assert "set listen_port to another" in refused(world.host("home"))
 
 

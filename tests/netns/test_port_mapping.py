@@ -21,7 +21,7 @@ import pytest
 
 from support.agents import CONTROL, AgentHost, Mesh, mesh
 from support.home_router import PCP_PORT, PMP_PORT, PUBLIC, HomeRouter
-from support.lab import echo_udp, eventually, require_namespaces
+from support.lab import echo_udp, eventually, open_udp, require_namespaces
 from support.requirements import require_nftables, require_program, require_root_netns, require_tun
 from support.tunnel import ECHO_PORT, is_on
 from warren_lab.net import Network, PublicHost, Router, RouterKind, Topology
@@ -48,13 +48,8 @@ def giving_mappings(network: Network, router: HomeRouter, client: IPv4Address) -
         command = entering(["nft", "-f", "-"], network.namespace("home-router"))
         subprocess.run(command, input=rules, text=True, check=True, capture_output=True)
 
-    def make() -> socket.socket:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.bind((str(LAN.network_address + 1), ASKED_AT))
-        return sock
-
     router.on_map = open_port
-    sock = network.inside("home-router", make)
+    sock = open_udp(network, "home-router", ASKED_AT)
     stop, wake = socket.socketpair()
 
     def serve() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import select
 import socket
 import threading
@@ -179,10 +181,16 @@ class Traces:
     @classmethod
     def of_machine(cls) -> Traces:
         return cls(
-            namespaces=tuple(namespaces.names("wl")),
+            namespaces=tuple(name for name in namespaces.names("wl") if not _of_another(name)),
             links=tuple(sorted(name for _, name in socket.if_nameindex())),
             descriptors=len(list(Path("/proc/self/fd").iterdir())),
         )
+
+
+def _of_another(namespace: str) -> bool:
+    """Whether a namespace is of a lab that another process runs now."""
+    found = re.match(r"wl(\d+)-", namespace)
+    return found is not None and int(found[1]) != os.getpid() and not pid_is_gone(int(found[1]))
 
 
 def pid_is_gone(pid: int) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-
 from support.agents import AgentHost, Mesh
+from support.lab import open_udp
 
 ECHO_PORT = 7777
 
@@ -12,10 +11,7 @@ ECHO_PORT = 7777
 def answered(world: Mesh, address: str) -> bool:
     """Whether a packet from the home host through the tunnel comes back."""
 
-    def make() -> socket.socket:
-        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-
-    with world.network.inside("home", make) as sock:
+    with open_udp(world.network, "home") as sock:
         sock.settimeout(0.5)
         try:
             sock.sendto(b"ping", (address, ECHO_PORT))
