@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from warren_bench import frame
+from warren_bench import agent_peers, frame
 from warren_bench.frame import Row
 from warren_bench.pair_life import (
     BROKEN,
@@ -78,7 +78,8 @@ def rows(runs: int) -> list[Row]:
             lambda: life(Side.STOCK, Side.STOCK),
         )
     say(f"load of the machine at the end: {os.getloadavg()[0]:.1f}")
-    return [*compared(OURS, ours, stock), *compared(MIXED, mixed, stock)]
+    say("a thousand peers")
+    return [*compared(OURS, ours, stock), *compared(MIXED, mixed, stock), *agent_peers.rows()]
 
 
 def compared(works: tuple[Work, ...], figures: Mapping[str, float], stock: Mapping[str, float]) -> list[Row]:

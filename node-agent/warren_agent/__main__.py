@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import importlib.util
 import json
 import logging
 import os
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Final, NoReturn, TypeVar
+from typing import IO, Any, Final, NoReturn
 
 import click
 import yaml
 
-from warren_agent import app, tables
-from warren_agent.bug_report import bug_report
 from warren_agent.config import Config, load
-from warren_agent.data_plane import companion_command
 from warren_agent.errors import AgentError, ControlError, SetupError, StateError
-from warren_agent.kernel.wireguard_netlink import kernel_has_wireguard
-from warren_agent.local_api import RequestError, ask, is_served
+from warren_agent.local_client import RequestError, ask, is_served
 from warren_agent.paths.values import PingKind
-from warren_agent.requirements import require_capabilities
-from warren_runtime import logs
 from warren_runtime.settings import SettingsError
-from warren_runtime.tasks import run_service
 from warren_wire import __version__
+
+for _package in ("pyroute2", "defusedxml"):
+    # Loaded when they are needed, which takes a while; missed at once.
+    if importlib.util.find_spec(_package) is None:
+        raise ModuleNotFoundError(f"No module named {_package!r}", name=_package)
 
 BAD_INPUT: Final = 2
 FAILED: Final = 1
 DOWN_SECONDS: Final = 30.0
-T = TypeVar("T")
 
 CONFIG = click.option(
     "--config",
@@ -71,26 +70,25 @@ def _socket(config_file: Path | None, socket_path: Path | None) -> Path:
     return _settings(config_file, {}, joining=False).socket
 
 
-def _asked(question: Callable[[], Awaitable[T]]) -> T:
-    async def run() -> T:
-        return await question()
-
+def _asked(path: Path, method: str, question: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
     try:
-        return asyncio.run(run())
+        return ask(path, method, question, body)
     except SetupError as error:
         _fail(str(error), BAD_INPUT)
     except RequestError as error:
         _fail(str(error), FAILED)
 
 
-def _show(answer: Mapping[str, Any], output: str, table: Callable[[Mapping[str, Any]], None]) -> None:
+def _show(answer: Mapping[str, Any], output: str, table: str) -> None:
     match output:
         case "json":
             click.echo(json.dumps(answer, indent=2))
         case "yaml":
             click.echo(yaml.safe_dump(dict(answer), sort_keys=False), nl=False)
         case _:
-            table(answer)
+            from warren_agent import tables
+
+            tables.TABLES[table](answer)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -128,6 +126,14 @@ def up(config_file: Path | None, log_level: str, **flags: Any) -> None:
     for name in ("advertise_routes", "port_mapping"):
         flags[name] = list(flags[name]) or None
     config = _settings(config_file, flags)
+    # Loaded once, and never to be looked at again by the collector: it is most of what this process holds.
+    gc.disable()
+    from warren_agent import app
+    from warren_runtime import logs
+    from warren_runtime.tasks import run_service
+
+    gc.freeze()
+    gc.enable()
     try:
         logs.setup(log_level)
     except ValueError:
@@ -146,6 +152,9 @@ def up(config_file: Path | None, log_level: str, **flags: Any) -> None:
 @click.option("--uapi-dir", type=click.Path(), help="Folder of the program's socket.")
 def wireguard(config_file: Path | None, **flags: Any) -> None:
     """Run the userspace WireGuard for an agent in another container; idle where the kernel has WireGuard."""
+    from warren_agent.data_plane import companion_command
+    from warren_agent.kernel.wireguard_netlink import kernel_has_wireguard
+
     config = _settings(config_file, flags, joining=False)
     in_kernel = kernel_has_wireguard()
     command = companion_command(config, in_kernel=in_kernel)
@@ -161,7 +170,7 @@ def wireguard(config_file: Path | None, **flags: Any) -> None:
 def down(config_file: Path | None, socket: Path | None) -> None:
     """Ask the running agent to leave the host as it was found and to end. Its keys stay."""
     path = _socket(config_file, socket)
-    _asked(lambda: ask(path, "POST", "down"))
+    _asked(path, "POST", "down")
     if not _wait_until_gone(path):
         _fail(f"the agent at {path} does not end; see its log", FAILED)
 
@@ -182,7 +191,7 @@ def _wait_until_gone(path: Path) -> bool:
 def status(config_file: Path | None, socket: Path | None, output: str) -> None:
     """Show this node, its control server and how each peer is reached."""
     path = _socket(config_file, socket)
-    _show(_asked(lambda: ask(path, "GET", "status")), output, tables.status)
+    _show(_asked(path, "GET", "status"), output, "status")
 
 
 @main.command()
@@ -206,9 +215,9 @@ def ping(
     path = _socket(config_file, socket)
     answered = False
     for _ in range(count):
-        answer = _asked(lambda: ask(path, "POST", "ping", {"peer": peer, "kind": kind}))
+        answer = _asked(path, "POST", "ping", {"peer": peer, "kind": kind})
         answered = answered or bool(answer["answered"])
-        _show(answer, output, tables.ping)
+        _show(answer, output, "ping")
     sys.exit(0 if answered else FAILED)
 
 
@@ -219,7 +228,7 @@ def ping(
 def netcheck(config_file: Path | None, socket: Path | None, output: str) -> None:
     """Show what this host's network allows: UDP, public address, kind of NAT, relays."""
     path = _socket(config_file, socket)
-    _show(_asked(lambda: ask(path, "POST", "netcheck", {})), output, tables.netcheck)
+    _show(_asked(path, "POST", "netcheck", {}), output, "netcheck")
 
 
 @main.command()
@@ -229,6 +238,8 @@ def netcheck(config_file: Path | None, socket: Path | None, output: str) -> None
 @click.option("--purge", is_flag=True, help="Leave the mesh for good: log out, be forgotten, drop the keys.")
 def cleanup(config_file: Path | None, purge: bool, **flags: Any) -> None:
     """Remove the interface, routes, rules, firewall table and programs of the agent. Harmless to repeat."""
+    from warren_agent import app
+
     config = _settings(config_file, flags, joining=False)
     try:
         problems = _taken_down(config)
@@ -246,10 +257,13 @@ def cleanup(config_file: Path | None, purge: bool, **flags: Any) -> None:
 
 def _taken_down(config: Config) -> list[str]:
     """The host as it was found; gives what could not be removed."""
+    from warren_agent import app
+    from warren_agent.requirements import require_capabilities
+
     require_capabilities()
     if is_served(config.socket):
         # A running agent would put back what is removed here.
-        _asked(lambda: ask(config.socket, "POST", "down"))
+        _asked(config.socket, "POST", "down")
         _wait_until_gone(config.socket)
     return app.cleanup(config)
 
@@ -263,6 +277,8 @@ def logout(config_file: Path | None, **flags: Any) -> None:
 
     The keys stay, and the exit code is 1, if the server cannot be told; `cleanup --purge` drops them anyway.
     """
+    from warren_agent import app
+
     config = _settings(config_file, flags)
     try:
         problems = _taken_down(config)
@@ -283,6 +299,8 @@ def logout(config_file: Path | None, **flags: Any) -> None:
 @click.option("--file", "target", type=click.File("w"), default="-", help="Where to write; default: here.")
 def bugreport(config_file: Path | None, target: IO[str]) -> None:
     """Write what helps to find a fault, as JSON: addresses and public keys are in it, secrets are not."""
+    from warren_agent.bug_report import bug_report
+
     config = _settings(config_file, {}, joining=False)
     json.dump(bug_report(config), target, indent=2)
     target.write("\n")

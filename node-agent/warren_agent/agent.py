@@ -17,19 +17,19 @@ from warren_agent.apply import Applier
 from warren_agent.config import Config, DataPlane
 from warren_agent.control.client import ControlClient, KeyRotationError
 from warren_agent.data_plane import Plane
-from warren_agent.errors import SetupError, StateError
+from warren_agent.doors import Doors
+from warren_agent.errors import StateError
 from warren_agent.inbound import DENY_ALL, packet_filter
 from warren_agent.kernel.interfaces import PeerStats, WireGuardError
 from warren_agent.kernel.network import HostNetwork
 from warren_agent.keystore import Keys, save, with_accepted_node_key
-from warren_agent.local_api import LocalApi, RequestError
-from warren_agent.member import Member, member_of, self_of
+from warren_agent.local_client import RequestError
+from warren_agent.member import Member, MemberReader, self_of
 from warren_agent.paths.values import LocalState, PathPeer, PingKind
 from warren_agent.reconciler import Reconciler
 from warren_agent.requirements import host_warnings
 from warren_agent.status import Snapshot, document, find_member, region_code, region_name
 from warren_agent.transport.engine import PathEngine
-from warren_runtime.health import serve_health
 from warren_runtime.tasks import supervise
 from warren_wire.control.messages import PingResponse
 from warren_wire.control.netmap import Netmap
@@ -99,73 +99,85 @@ class Agent:
         )
         self._own: Member | None = None
         self._members: tuple[Member, ...] = ()
+        self._reader = MemberReader()
         self._packet_filter = DENY_ALL
         self._registered = self._netmap is not None
         self._local: LocalState | None = None
         self._prepared = False
+        self._map_is_current = False
+        self._running: list[asyncio.Task[None]] = []
         self._cache_due = asyncio.Event()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
         """Raises `SetupError` where the host does not allow it, `KeyRotationError` for an expired key."""
-        api = LocalApi(self._config.socket, self)
-        await api.start()
+        doors = Doors(self._config, self, self.not_ready)
+        opening = asyncio.create_task(doors.open(), name="doors")
+        opening.add_done_callback(self._on_doors)
         try:
             await self._serve()
             # The socket stays until all is gone, so that `down` can wait for it.
             await asyncio.to_thread(self._take_down)
         finally:
-            await api.close()
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+            await doors.close()
+
+    def _on_doors(self, opening: asyncio.Task[None]) -> None:
+        if not opening.cancelled() and (failure := opening.exception()) is not None:
+            self._give_up(failure)
 
     async def _serve(self) -> None:
-        health = None
         collector = metrics.PathCollector(
             paths=self._engine.path_counters,
             transport=self._engine.transport_counters,
             status=self._engine.status,
         )
-        if self._config.health_listen is not None:
-            try:
-                health = await serve_health(self._config.health_listen, self.not_ready)
-            except OSError as error:
-                where = f"cannot listen at {self._config.health_listen}: {error.strerror}"
-                raise SetupError(f"{where}; set health_listen to another port, or 'off'") from error
+        REGISTRY.register(collector)
         try:
-            REGISTRY.register(collector)
-            # Health answers first: another container's WireGuard may take its time.
-            await self._reconciler.prepare(was_known=self._netmap is not None)
-            self._prepared = True
-            if self._netmap is not None:
-                self._use(self._netmap, current=False)
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(supervise(name, run), name=name) for name, run in self._tasks().items()
-                ]
+                tasks = [group.create_task(self._work(group), name="work")]
                 try:
                     await self._ended
                     await self._engine.release()
                 finally:
-                    for task in tasks:
+                    for task in [*tasks, *self._running]:
                         task.cancel()
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         finally:
             with contextlib.suppress(KeyError):
                 REGISTRY.unregister(collector)
-            if health is not None:
-                await health.close()
+            await asyncio.to_thread(self._save_map)
             await self._plane.wireguard.close()
+
+    async def _work(self, group: asyncio.TaskGroup) -> None:
+        """The control server is asked beside the making of the device, but not while another container's
+        WireGuard is waited for: a node that is shown to others must be able to answer them."""
+
+        def start(name: str, run: Callable[[], Awaitable[None]]) -> None:
+            self._running.append(group.create_task(supervise(name, run), name=name))
+
+        if not self._config.userspace_external:
+            start("control", self._follow_control)
+        await self._reconciler.prepare(was_known=self._netmap is not None)
+        self._prepared = True
+        if self._netmap is not None and not self._map_is_current:
+            self._use(self._netmap, current=False)
+        if self._config.userspace_external:
+            start("control", self._follow_control)
+        for name, run in self._tasks().items():
+            start(name, run)
 
     def _tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         return {
             "paths": self._engine.run,
-            "control": self._follow_control,
             "host": self._reconciler.run,
             "device": self._reconciler.watch_device,
             "cache": self._write_cache,
         }
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, error: BaseException) -> None:
         if not self._ended.done():
             self._ended.set_exception(error)
 
@@ -188,6 +200,7 @@ class Agent:
 
     def _on_netmap(self, netmap: Netmap) -> None:
         self._netmap = netmap
+        self._map_is_current = True
         self._use(netmap, current=True)
         self._cache_due.set()
 
@@ -196,7 +209,7 @@ class Agent:
             return
         self._own = self_of(netmap.self_node)
         self._engine.set_known_home(self._own.home_relay)
-        self._members = tuple(member_of(node) for node in netmap.peers.values())
+        self._members = self._reader.members(netmap.peers.values())
         if netmap.derp_map is not None:
             self._engine.set_relay_map(netmap.derp_map)
         self._engine.set_peers(_path_peers(self._members, self._keys.node.public))
@@ -209,12 +222,17 @@ class Agent:
         while True:
             await self._cache_due.wait()
             self._cache_due.clear()
-            if self._netmap is not None:
-                try:
-                    await asyncio.to_thread(netmap_cache.save, self._config.state_dir, self._netmap)
-                except StateError as error:
-                    logger.warning("network map not cached", extra={"reason": str(error)})
+            await asyncio.to_thread(self._save_map)
             await asyncio.sleep(CACHE_SECONDS)
+
+    def _save_map(self) -> None:
+        """Blocks. A map that was read from disk is there already."""
+        if self._netmap is None or not self._map_is_current:
+            return
+        try:
+            netmap_cache.save(self._config.state_dir, self._netmap)
+        except StateError as error:
+            logger.warning("network map not cached", extra={"reason": str(error)})
 
     def not_ready(self) -> list[str]:
         """Reasons; empty once this node is registered and its first network map is in force."""

@@ -20,7 +20,7 @@ from warren_agent.data_plane import choose, link_index, wireguard_process
 from warren_agent.errors import ControlError, SetupError, StateError
 from warren_agent.kernel.network import HostNetwork
 from warren_agent.keystore import Keys, load, load_or_create, save, with_new_node_key
-from warren_agent.local_api import is_served
+from warren_agent.local_client import is_served
 from warren_agent.requirements import require_capabilities
 from warren_runtime.tls import TlsError, client_context
 

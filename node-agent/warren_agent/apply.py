@@ -62,15 +62,24 @@ class Applier:
         self._wireguard = wireguard
         self._private = private
         self._loopback_endpoint = loopback_endpoint
+        self._believed: Host | None = None
 
     async def observe(self) -> Host:
         host = await asyncio.to_thread(self._network.observe)
         state = await self._wireguard.device()
         return replace(host, device=_device_of(state), peers=_peers_of(state))
 
-    async def round(self, desired: Host, *, remove: bool = True) -> tuple[list[Action], list[str]]:
-        """Observe, plan, apply. Returns what was done and what failed."""
-        actions = plan(desired, await self.observe(), remove=remove)
+    async def round(
+        self, desired: Host, *, remove: bool = True, look: bool = True
+    ) -> tuple[list[Action], list[str]]:
+        """Observe, plan, apply. Returns what was done and what failed.
+
+        Without `look` the host is taken to be as the last good round left it, if there was one: reading
+        back thousands of routes and peers for one that changed costs more than all the rest.
+        """
+        believed = self._believed if not look and remove else None
+        self._believed = None
+        actions = plan(desired, believed or await self.observe(), remove=remove)
         problems: list[str] = []
         for of_wireguard, group in groupby(actions, key=lambda action: isinstance(action, _WireGuardAction)):
             batch = list(group)
@@ -78,6 +87,8 @@ class Applier:
                 problems += await self._apply_wireguard(batch)
             else:
                 problems += await asyncio.to_thread(self._network.apply, batch)
+        if not problems and remove:
+            self._believed = desired
         return actions, problems
 
     async def _apply_wireguard(self, actions: Sequence[Action]) -> list[str]:

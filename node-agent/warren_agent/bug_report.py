@@ -4,12 +4,11 @@ never a secret. What cannot be read says why in its place.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import os
 import platform
 import subprocess
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -21,7 +20,7 @@ from warren_agent.errors import AgentError
 from warren_agent.host import Host
 from warren_agent.kernel.network import HostNetwork, sysctl_flag
 from warren_agent.kernel.wireguard_netlink import kernel_has_wireguard
-from warren_agent.local_api import ask
+from warren_agent.local_client import ask
 from warren_agent.requirements import host_warnings, missing_capabilities
 from warren_wire import __version__
 
@@ -60,19 +59,16 @@ def bug_report(config: Config) -> Mapping[str, Any]:
             "warnings": host_warnings(config),
         },
         "settings": {name: _plain(value) for name, value in dataclasses.asdict(config).items()},
-        "status": _asked(lambda: ask(config.socket, "GET", "status")),
-        "netcheck": _asked(lambda: ask(config.socket, "POST", "netcheck", {})),
+        "status": _asked(config.socket, "GET", "status"),
+        "netcheck": _asked(config.socket, "POST", "netcheck", {}),
         "ours": _ours(config),
         "host": {" ".join(command): _output(command) for command in COMMANDS},
     }
 
 
-def _asked(question: Callable[[], Awaitable[Mapping[str, Any]]]) -> object:
-    async def run() -> Mapping[str, Any]:
-        return await question()
-
+def _asked(socket: Path, method: str, question: str, body: Mapping[str, Any] | None = None) -> object:
     try:
-        return dict(asyncio.run(run()))
+        return ask(socket, method, question, body)
     except AgentError as error:
         return {"error": str(error)}
 

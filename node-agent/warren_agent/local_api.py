@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import aiohttp
 from aiohttp import web
 
-from warren_agent.errors import AgentError, SetupError
+from warren_agent.errors import SetupError
+from warren_agent.local_client import RequestError, is_served
 from warren_agent.paths.values import PingKind
 
 SOCKET_MODE: Final = 0o660
-_ANSWER_SECONDS: Final = 30.0
 _MAX_BODY_BYTES: Final = 4096
-
-
-class RequestError(AgentError):
-    """The question cannot be answered; the text is for the person who asked."""
 
 
 class Answers(Protocol):
@@ -83,17 +76,6 @@ def _app(answers: Answers) -> web.Application:
     return app
 
 
-def is_served(path: Path) -> bool:
-    """Whether an agent answers there. Blocks for no longer than a moment."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(1.0)
-        try:
-            connection.connect(str(path))
-        except OSError:
-            return False
-    return True
-
-
 class LocalApi:
     def __init__(self, path: Path, answers: Answers) -> None:
         self._path = path
@@ -120,24 +102,3 @@ class LocalApi:
         await self._runner.cleanup()
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
-
-
-async def ask(
-    path: Path, method: str, question: str, body: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Ask a running agent. Raises `SetupError` if none answers, `RequestError` if it cannot say."""
-    connector = aiohttp.UnixConnector(str(path))
-    timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS)
-    try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-            session.request(method, f"http://agent/{question}", json=body) as response,
-        ):
-            answer = json.loads(await response.read())
-            if response.status != 200:
-                raise RequestError(str(answer.get("error", f"status {response.status}")))
-            return dict(answer)
-    except (aiohttp.ClientError, ValueError, TimeoutError, OSError) as error:
-        denied = isinstance(getattr(error, "os_error", error), PermissionError)
-        how = "run with sudo" if denied else "start it with 'warren-agent up --config FILE'"
-        raise SetupError(f"no agent answers at {path}; {how}") from error

@@ -110,3 +110,19 @@ def self_of(node: Node) -> Member:
         tags=member.tags,
         problems=member.problems,
     )
+
+
+class MemberReader:
+    """Reads each node of one map after the other; one that did not change is not read again."""
+
+    def __init__(self) -> None:
+        self._read: dict[int, tuple[Node, Member]] = {}
+
+    def members(self, nodes: Iterable[Node]) -> tuple[Member, ...]:
+        read: dict[int, tuple[Node, Member]] = {}
+        for node in nodes:
+            known = self._read.get(node.id)
+            # Maps share what they have in common, and nodes never change.
+            read[node.id] = known if known is not None and known[0] is node else (node, member_of(node))
+        self._read = read
+        return tuple(member for _, member in read.values())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Final
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Summary
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -22,6 +22,9 @@ CONTROL_CONNECTED: Final = Gauge("warren_agent_control_connected", "1 while the 
 MAP_RESPONSES: Final = Counter("warren_agent_map_responses", "Messages of the map stream.", ["kind"])
 APPLIES: Final = Counter(
     "warren_agent_applies", "Rounds that brought the host to the network map.", ["outcome"]
+)
+APPLY_SECONDS: Final = Summary(
+    "warren_agent_apply_seconds", "What one round of bringing the host to the network map took."
 )
 ACTIONS: Final = Counter("warren_agent_actions", "Changes made to the host.")
 PEERS: Final = Gauge("warren_agent_peers", "Members that this node may reach.")

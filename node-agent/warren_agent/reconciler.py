@@ -6,6 +6,7 @@ A round is started by a new map, by a lost device and by a slow timer, and needs
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -65,6 +66,10 @@ class Reconciler:
         self._current = False
         self._index: int | None = None
         self._poke_next = False
+        self._look = True
+        self._looked_at = 0.0
+        self._looked_with: DERPMap | None = None
+        self._around: Surroundings | None = None
         self.desired: Desired | None = None
         self.problems: tuple[str, ...] = ()
         self.applied = False
@@ -106,12 +111,17 @@ class Reconciler:
     async def run(self) -> None:
         while True:
             self._wake.clear()
-            failed = await self._round() if self._own is not None else False
+            with metrics.APPLY_SECONDS.time() if self._own is not None else contextlib.nullcontext():
+                failed = await self._round() if self._own is not None else False
             try:
-                async with asyncio.timeout(RETRY_SECONDS if failed else SLOW_SECONDS):
+                async with asyncio.timeout(RETRY_SECONDS if failed else self._until_look()):
                     await self._wake.wait()
             except TimeoutError:
-                pass
+                self._look = True
+
+    def _until_look(self) -> float:
+        """Maps that come one after the other must not put off the look at the host."""
+        return max(0.0, self._looked_at + SLOW_SECONDS - asyncio.get_running_loop().time())
 
     async def watch_device(self) -> None:
         """A restarted WireGuard program comes with a new interface and knows no peer."""
@@ -129,19 +139,27 @@ class Reconciler:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             self._poke_next = True
+            self._look = True
             metrics.WIREGUARD_RESTORED.inc()
             self._wake.set()
 
     async def _round(self) -> bool:
         """One round; True if it has to be repeated soon."""
         assert self._own is not None
-        own, members = self._own, self._members
+        own, members, derp_map = self._own, self._members, self._derp_map
         try:
-            around = await self._surroundings()
+            look, self._look = self._look or self._around is None or not self._until_look(), False
+            if look or derp_map is not self._looked_with:
+                self._around = await self._surroundings()
+                self._looked_with = derp_map
+            around = self._around
+            assert around is not None
+            if look:
+                self._looked_at = asyncio.get_running_loop().time()
             if not self.applied:
                 self._require_free_range(own, around)
             wanted = desired(own, members, self._config, around, self._packet_filter.allowances)
-            actions, problems = await self._applier.round(wanted.host, remove=self._current)
+            actions, problems = await self._applier.round(wanted.host, remove=self._current, look=look)
         except SetupError as error:
             self._on_setup_error(error)
             return False
@@ -155,6 +173,7 @@ class Reconciler:
         if tuple(problems) != self.problems and problems:
             logger.warning("host not as wanted, trying again", extra={"reason": problems[0]})
         self.problems = tuple(problems)
+        self._look = self._look or bool(problems)
         if not problems:
             self._finish(members, bool(actions))
         return bool(problems)

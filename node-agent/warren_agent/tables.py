@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -116,3 +116,11 @@ def _mapping(mapping: Mapping[str, Any]) -> str:
         return "no home router"
     seen = ", ".join(mapping["seen"])
     return f"refused by {mapping['router']} ({seen})" if seen else f"{mapping['router']} offers none"
+
+
+TABLES: Final[Mapping[str, Callable[[Mapping[str, Any]], None]]] = {
+    "status": status,
+    "ping": ping,
+    "netcheck": netcheck,
+}
+"""By the name of the command."""

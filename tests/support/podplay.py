@@ -88,11 +88,12 @@ class ControlPod:
         return settings
 
 
-async def available(cluster: Cluster, namespace: str, deployment: str) -> None:
-    """As the Deployment's controller says it once the pod is ready."""
+async def available(cluster: Cluster, namespace: str, deployment: str, pods: int = 1) -> None:
+    """As the Deployment's controller says it once so many pods are ready."""
     found = await cluster.get(Kind.DEPLOYMENT, namespace, deployment)
     assert found is not None
-    counts = {"replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1}
+    names = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+    counts = dict.fromkeys(names, pods)
     status = {"observedGeneration": found["metadata"]["generation"], **counts}
     await cluster.merge(Kind.DEPLOYMENT, namespace, deployment, {"status": status}, subresource="status")
 
@@ -108,3 +109,18 @@ async def scheduled(cluster: Cluster, namespace: str, daemon_set: str, nodes: in
         **dict.fromkeys(names, nodes),
     }
     await cluster.merge(Kind.DAEMON_SET, namespace, daemon_set, {"status": status}, subresource="status")
+
+
+async def on_host(cluster: Cluster, namespace: str, deployment: str, index: int, address: str) -> str:
+    """What scheduler and kubelet do for one pod of a Deployment on its node's network; the pod's name."""
+    found = await cluster.get(Kind.DEPLOYMENT, namespace, deployment)
+    assert found is not None
+    template = found["spec"]["template"]
+    name = f"{deployment}-{index}"
+    spec = {"nodeName": f"machine-{index}", "containers": [{"name": "relay", "image": "relay:1"}]}
+    metadata = {"name": name, "namespace": namespace, "labels": template["metadata"]["labels"]}
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    await cluster.create(Kind.POD, manifest)
+    status = {"status": {"hostIP": address, "hostIPs": [{"ip": address}], "phase": "Running"}}
+    await cluster.merge(Kind.POD, namespace, name, status, subresource="status")
+    return name

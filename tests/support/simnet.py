@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from warren_agent.paths.actions import (
     PathChanged,
@@ -43,11 +42,16 @@ DATA_BYTES = 128
 
 
 class Nat(Enum):
-    """How a host's router translates; filters are always by address and port."""
+    """How a host's router translates. Unless said otherwise filters are by address and port."""
 
     NONE = "none"
+    CONE = "cone"
+    """One port for all destinations, and everybody may answer to it."""
+    EASY_AF = "easy-af"
+    """One port for all, and whoever was sent to may answer from any port."""
     EASY = "easy"
     HARD = "hard"
+    """A port for each destination."""
 
 
 class Router:
@@ -73,7 +77,14 @@ class Router:
         return AddrPort(self.wan, port)
 
     def incoming(self, port: int, source: AddrPort, now: float) -> bool:
-        return self.udp and self._open.get((port, source), 0.0) > now
+        if not self.udp:
+            return False
+        if self.kind in (Nat.CONE, Nat.EASY_AF):
+            return any(
+                until > now and own == port and (self.kind is Nat.CONE or there.ip == source.ip)
+                for (own, there), until in self._open.items()
+            )
+        return self._open.get((port, source), 0.0) > now
 
     def move(self, inside: AddrPort) -> None:
         """The host inside has another address; the old one's mapping is of no use to it."""
@@ -84,7 +95,7 @@ class Router:
         """Forget every mapping; new ones get other ports."""
         self._open.clear()
         self._ports.clear()
-        if self.kind is Nat.EASY:
+        if self.kind is not Nat.HARD:
             self._ports[None] = self._rng.randint(20000, 60000)
 
     def public(self) -> AddrPort:
@@ -117,6 +128,9 @@ class Host:
     changes: list[tuple[float, PathChanged]] = field(default_factory=list)
     answers: list[PingAnswered] = field(default_factory=list)
     received: list[float] = field(default_factory=list)
+    watched: bool = False
+    armed: float | None = None
+    """The machine's deadline that stands in the queue."""
 
     @property
     def key(self) -> NodePublic:
@@ -138,9 +152,13 @@ class SimNet:
     def __init__(self, seed: int = 1, *, latency: float = 0.01, relay_latency: float = 0.02) -> None:
         self.now = 1000.0
         self.loss = 0.0
+        self.jitter = 0.0
+        """How much longer than usual a datagram may take; one that was sent later may come first."""
         self.relay_up = True
         self.datagrams = 0
         self.hosts: list[Host] = []
+        self._by_key: dict[NodePublic, Host] = {}
+        self._by_address: dict[IPv4Address | IPv6Address, Host] = {}
         self._rng = random.Random(seed)
         self._latency = latency
         self._relay_latency = relay_latency
@@ -159,16 +177,20 @@ class SimNet:
             router = Router(nat, IPv4Address(f"203.0.113.{index}"), address, self._rng)
         host = Host(name, machine, node, disco, address, router)
         self.hosts.append(host)
-        self.at(POLL_SECONDS, lambda: self._poll(host))
+        self._by_key[host.key] = host
+        self._by_address[router.wan if router is not None else address.ip] = host
+        self._watch(host)
         return host
+
+    def _watch(self, host: Host) -> None:
+        """Look at the host's WireGuard as long as something changes there."""
+        if not host.watched:
+            host.watched = True
+            self.at(POLL_SECONDS, lambda: self._poll(host))
 
     def restart(self, host: Host, *, new_disco_key: bool = False) -> None:
         """End an agent and start it again; its WireGuard goes on meanwhile."""
-        if new_disco_key:
-            host.disco = DiscoPrivate.from_seed(self._rng.randbytes(32))
-        host.machine = self._machine(host.node, host.disco)
-        for peer in host.peers.values():
-            peer.polled = None
+        self.renew(host, new_disco_key=new_disco_key)
         self.introduce()
 
     def _machine(self, node: NodePrivate, disco: DiscoPrivate) -> PathMachine:
@@ -185,18 +207,30 @@ class SimNet:
     def introduce(self, *, endpoints: bool = True) -> None:
         """Everybody hears of everybody, as from a network map."""
         for host in self.hosts:
-            host.machine.set_own_endpoints(host.endpoints(), self.now)
-            peers = {
-                other.key: PathPeer(
-                    other.disco.public, other.endpoints() if endpoints else (), RELAY_REGION, name=other.name
-                )
-                for other in self.hosts
-                if other is not host
-            }
-            host.machine.set_peers(peers, self.now)
-            for key in peers:
-                host.peers.setdefault(key, Peer())
-            self._pump(host)
+            self.tell(host, [other for other in self.hosts if other is not host], endpoints=endpoints)
+
+    def tell(self, host: Host, others: Iterable[Host], *, endpoints: bool = True) -> None:
+        """One host gets a network map with these peers, and measures its own endpoints."""
+        host.machine.set_own_endpoints(host.endpoints(), self.now)
+        peers = {
+            other.key: PathPeer(
+                other.disco.public, other.endpoints() if endpoints else (), RELAY_REGION, name=other.name
+            )
+            for other in others
+        }
+        host.machine.set_peers(peers, self.now)
+        host.peers = {key: host.peers.get(key) or Peer() for key in peers}
+        self._pump(host)
+
+    def renew(self, host: Host, *, new_disco_key: bool = False) -> None:
+        """End an agent and start it again, without telling anybody; it knows nobody yet."""
+        if new_disco_key:
+            host.disco = DiscoPrivate.from_seed(self._rng.randbytes(32))
+        host.machine = self._machine(host.node, host.disco)
+        host.armed = None
+        for peer in host.peers.values():
+            peer.polled = None
+        self._watch(host)
 
     def at(self, delay: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._queue, (self.now + delay, next(self._sequence), action))
@@ -204,21 +238,30 @@ class SimNet:
     def run(self, seconds: float) -> None:
         """Let time pass."""
         end = self.now + seconds
-        while True:
-            event = self._queue[0][0] if self._queue else math.inf
-            timers = [host.machine.next_timeout() for host in self.hosts]
-            timer = min((t for t in timers if t is not None), default=math.inf)
-            if min(event, timer) > end:
-                self.now = end
-                return
-            if timer < event:
-                self.now = max(self.now, timer)
-                for host in self.hosts:
-                    host.machine.handle_timeout(self.now)
-                    self._pump(host)
-            else:
-                self.now = event
-                heapq.heappop(self._queue)[2]()
+        for host in self.hosts:
+            # A test may have spoken to a machine itself.
+            self._pump(host)
+        while self._queue and self._queue[0][0] <= end:
+            self.now = max(self.now, self._queue[0][0])
+            heapq.heappop(self._queue)[2]()
+        self.now = end
+
+    def _arm(self, host: Host) -> None:
+        """Put the machine's next deadline into the queue; one that changed meanwhile does nothing."""
+        deadline = host.machine.next_timeout()
+        if deadline == host.armed:
+            return
+        host.armed = deadline
+        if deadline is None:
+            return
+
+        def due() -> None:
+            if host.armed == deadline:
+                host.armed = None
+                host.machine.handle_timeout(self.now)
+                self._pump(host)
+
+        heapq.heappush(self._queue, (deadline, next(self._sequence), due))
 
     def run_until(self, condition: Callable[[], bool], within: float) -> float:
         """Let time pass until `condition`; the seconds it took. AssertionError if it takes longer."""
@@ -246,7 +289,10 @@ class SimNet:
 
     def send(self, host: Host, other: Host, data: bytes) -> None:
         """One packet through the tunnel."""
-        peer = host.peers[other.key]
+        self._watch(host)
+        peer = host.peers.get(other.key)
+        if peer is None:
+            return
         peer.tx_bytes += DATA_BYTES
         if peer.endpoint is None:
             host.machine.activity(other.key, self.now)
@@ -266,47 +312,47 @@ class SimNet:
                 return
             source = public
         if self._rng.random() >= self.loss:
-            self.at(self._latency, lambda: self._arrive(data, source, destination))
+            delay = self._latency + self._rng.random() * self.jitter
+            self.at(delay, lambda: self._arrive(data, source, destination))
 
     def _arrive(self, data: bytes, source: AddrPort, destination: AddrPort) -> None:
-        for host in self.hosts:
-            if host.router is None:
-                reached = host.address == destination
-            else:
-                mapped = host.router.wan == destination.ip
-                reached = mapped and host.router.incoming(destination.port, source, self.now)
-            if reached:
-                self._receive(host, data, source)
+        host = self._by_address.get(destination.ip)
+        if host is None:
+            return
+        if host.router is None:
+            reached = host.address == destination
+        else:
+            reached = host.router.incoming(destination.port, source, self.now)
+        if reached:
+            self._receive(host, data, source)
 
     def _receive(self, host: Host, data: bytes, source: AddrPort) -> None:
         if looks_like_disco(data):
             host.machine.receive_datagram(data, source, host.address.ip, self.now)
         else:
             sender = self._sender_of(source)
-            if sender is not None:
+            if sender is not None and sender.key in host.peers:
                 host.peers[sender.key].endpoint = source
                 self._deliver(host, sender, data)
         self._pump(host)
 
     def _sender_of(self, source: AddrPort) -> Host | None:
-        for host in self.hosts:
-            own = host.router.wan if host.router is not None else host.address.ip
-            if own == source.ip:
-                return host
-        return None
+        return self._by_address.get(source.ip)
 
     def _relay(self, host: Host, key: NodePublic, data: bytes) -> None:
         if not self.relay_up:
             return
-        for other in self.hosts:
-            if other.key == key:
-                self.at(self._relay_latency, lambda other=other: self._relayed(other, host, data))  # type: ignore[misc]
+        other = self._by_key.get(key)
+        if other is not None:
+            self.at(self._relay_latency, lambda: self._relayed(other, host, data))
 
     def _relayed(self, host: Host, sender: Host, data: bytes) -> None:
         if looks_like_disco(data):
             host.machine.receive_relayed(RELAY_REGION, sender.key, data, self.now)
         else:
-            peer = host.peers[sender.key]
+            peer = host.peers.get(sender.key)
+            if peer is None:
+                return
             peer.relayed_in += 1
             host.machine.relayed(sender.key, self.now)
             path = host.machine.peer(sender.key)
@@ -316,6 +362,7 @@ class SimNet:
         self._pump(host)
 
     def _deliver(self, host: Host, sender: Host, data: bytes) -> None:
+        self._watch(host)
         host.peers[sender.key].rx_bytes += DATA_BYTES
         host.received.append(self.now)
         if data == b"request":
@@ -324,7 +371,8 @@ class SimNet:
     def _poll(self, host: Host) -> None:
         for key, peer in host.peers.items():
             path = host.machine.peer(key)
-            assert path is not None
+            if path is None:
+                continue
             new = Counts(peer.rx_bytes, peer.tx_bytes, peer.relayed_in)
             if peer.polled is None:
                 if peer.endpoint is not None:
@@ -340,7 +388,9 @@ class SimNet:
                 host.machine.observe_endpoint(key, peer.endpoint, self.now)
             peer.polled = new
         self._pump(host)
-        self.at(POLL_SECONDS, lambda: self._poll(host))
+        host.watched = False
+        if host.machine.is_active(self.now):
+            self._watch(host)
 
     def _pump(self, host: Host) -> None:
         for action in host.machine.actions():
@@ -350,7 +400,8 @@ class SimNet:
                 case SendRelayed(peer, data, _):
                     self._relay(host, peer, data)
                 case SetEndpoint(peer, endpoint):
-                    host.peers[peer].endpoint = endpoint
+                    if peer in host.peers:
+                        host.peers[peer].endpoint = endpoint
                 case RefreshEndpoints():
                     self.at(0.05, lambda: self._refreshed(host))
         for event in host.machine.events():
@@ -359,6 +410,7 @@ class SimNet:
                     host.changes.append((self.now, event))
                 case PingAnswered():
                     host.answers.append(event)
+        self._arm(host)
 
     def _refreshed(self, host: Host) -> None:
         host.machine.set_own_endpoints(host.endpoints(), self.now)

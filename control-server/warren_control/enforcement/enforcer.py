@@ -12,7 +12,7 @@ from warren_control.enforcement.comparison import compared
 from warren_control.enforcement.consequences import consequences
 from warren_control.enforcement.joining import PolicyTagOwners, address_pools
 from warren_control.enforcement.network import followed, network_of
-from warren_control.enforcement.policy_views import PolicyViews
+from warren_control.enforcement.policy_views import UNKNOWN_BEFORE, KnownBefore, PolicyViews
 from warren_control.model import Node, Snapshot
 from warren_control.netmap.views import OpenViews, Views
 from warren_control.policy.document import Document
@@ -35,6 +35,7 @@ class Enforcer:
         self._server_url = server_url
         self._live: LivePolicy | None = None
         self._network: Network | None = None
+        self._before = UNKNOWN_BEFORE
         self.relays = NO_POLICY_RELAYS
         """What the policy asks for in the relay map."""
 
@@ -72,7 +73,7 @@ class Enforcer:
             self.views = OpenViews(snapshot)
             return Change(filters=change.selves)
         follows = self._followed(self._live, former, snapshot, touched)
-        self.views = PolicyViews(snapshot, self._live.index)
+        self.views = self._views_of(snapshot)
         return follows
 
     def _followed(
@@ -98,7 +99,16 @@ class Enforcer:
         self._live = live
         self._network = None if live is None else live.index.network
         self.relays = NO_POLICY_RELAYS if live is None else policy_relays(live.index.document.derp_map)
-        self.views = OpenViews(snapshot) if live is None else PolicyViews(snapshot, live.index)
+        if live is None:
+            self._before = UNKNOWN_BEFORE
+        elif self.views.uniform:
+            self._before = KnownBefore(snapshot.next_node_id, frozenset(live.index.network.nodes))
+        self.views = self._views_of(snapshot)
+
+    def _views_of(self, snapshot: Snapshot) -> Views:
+        if self._live is None:
+            return OpenViews(snapshot)
+        return PolicyViews(snapshot, self._live.index, self._before)
 
     def difference(self, live: LivePolicy | None, nodes: Iterable[int]) -> Change:
         """What another policy over the same snapshot means for some nodes."""
@@ -107,8 +117,7 @@ class Enforcer:
         told = frozenset(nodes)
         change = compared(old.index, new.index, told)
         if self._live is None or live is None:
-            # Who has yet to hear of a node that went could not be found out by a policy that never saw it.
-            change = merge(change, Change(selves=told, filters=told, afresh=told))
+            change = merge(change, Change(selves=told, filters=told))
         return change
 
     def check_period(self, source: int, destination: int, login: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from warren_control.model import Node, Snapshot
@@ -13,14 +14,33 @@ from warren_wire.control.messages import FilterRule
 _NONE: Final[CapMap] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class KnownBefore:
+    """The nodes there were when a first policy came: until then everybody knew everybody."""
+
+    next_id: int
+    nodes: frozenset[int]
+
+    def had_gone(self, node: int) -> bool:
+        """Whether the node went before, so that some may have yet to hear of it."""
+        return node < self.next_id and node not in self.nodes
+
+
+UNKNOWN_BEFORE: Final = KnownBefore(0, frozenset())
+
+
 class PolicyViews:
     """Of one snapshot, which the index must be up to date with. Disabled nodes are no part of the index."""
 
     uniform = False
 
-    def __init__(self, snapshot: Snapshot, index: PolicyIndex) -> None:
+    def __init__(self, snapshot: Snapshot, index: PolicyIndex, before: KnownBefore = UNKNOWN_BEFORE) -> None:
         self.snapshot = snapshot
         self._index = index
+        self._before = before
+
+    def known_to_all(self, number: int) -> bool:
+        return self._before.had_gone(number)
 
     def visible(self, viewer: Node) -> list[Node]:
         if viewer.disabled:

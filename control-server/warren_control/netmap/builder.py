@@ -189,7 +189,7 @@ def _news(views: Views, viewer: Node, change: Change) -> _News:
         node = nodes.get(number)
         if node is not None and views.sees(viewer, node):
             news.shown.append((node, views.peer(viewer, node)))
-        elif views.uniform or number in again:
+        elif number in again or views.known_to_all(number):
             news.removed.append(number)
     for number, fields in sorted(change.patches.items()):
         node = nodes.get(number)

@@ -47,6 +47,10 @@ class Views(Protocol):
         """Everybody sees everybody, and alike: a change is the same news for all it is not about."""
         ...
 
+    def known_to_all(self, number: int) -> bool:
+        """Whether everybody may know a node that is to be seen no more."""
+        ...
+
     def visible(self, viewer: Node) -> list[Node]:
         """The peers of a node, by id."""
         ...
@@ -80,6 +84,9 @@ class OpenViews:
 
     snapshot: Snapshot
     uniform = True
+
+    def known_to_all(self, number: int) -> bool:
+        return True
 
     def visible(self, viewer: Node) -> list[Node]:
         if viewer.disabled:

@@ -204,8 +204,9 @@ class PolicyKeeper:
         *,
         tested: bool = True,
     ) -> PolicyVersion:
-        if len(comment) > MAX_COMMENT or len(author) > MAX_AUTHOR:
-            raise InvalidError(f"a comment has at most {MAX_COMMENT}, an author {MAX_AUTHOR} characters")
+        for what, value, most in (("a comment", comment, MAX_COMMENT), ("an author", author, MAX_AUTHOR)):
+            if len(value) > most or not value.replace("\n", "").isprintable():
+                raise InvalidError(f"{what} has at most {most} printable characters")
         async with self._changing:
             self._check_version(expected)
             if (text, source) == (self.current.text, self.current.source) and self._is_current:

@@ -101,12 +101,20 @@ def decode_text(data: bytes | str) -> str:
         found = _SURROGATE.search(data)
         if found is not None:
             raise HuJsonError(found.start(), "invalid UTF-8: a lone surrogate is not a character")
-        return data
+        return _without_nul(data)
     try:
-        return data.decode("utf-8")
+        return _without_nul(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         before = len(data[: error.start].decode("utf-8"))
         raise HuJsonError(before, f"invalid UTF-8: byte 0x{data[error.start]:02x}") from error
+
+
+def _without_nul(text: str) -> str:
+    """Databases keep no text with a NUL, which comments could hold."""
+    place = text.find("\0")
+    if place >= 0:
+        raise HuJsonError(place, "the character NUL is not text")
+    return text
 
 
 def position_in(data: bytes | str, offset: int) -> tuple[int, int]:

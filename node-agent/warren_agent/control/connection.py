@@ -66,11 +66,11 @@ def marked_socket(family: int, kind: int, protocol: int, mark: int) -> socket.so
     return made
 
 
-async def dial(address: ServerAddress, mark: int) -> socket.socket:
+async def dial(host: str, port: int, mark: int) -> socket.socket:
     """A TCP connection to the first address that answers; raises OSError."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    failure: OSError = OSError(f"{address.host} has no address")
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    failure: OSError = OSError(f"{host} has no address")
     for family, kind, protocol, _, target in found:
         connection = marked_socket(family, kind, protocol, mark)
         try:
@@ -121,7 +121,7 @@ class ControlConnection:
         )
         try:
             async with asyncio.timeout(DIAL_SECONDS):
-                raw = await dial(address, mark)
+                raw = await dial(address.host, address.port, mark)
                 reader, writer = await asyncio.open_connection(
                     sock=raw,
                     ssl=ssl_context if address.secure else None,

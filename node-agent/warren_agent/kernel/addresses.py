@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
-from pyroute2 import IPRoute
-
+from warren_agent.kernel.route_library import IPRoute
 from warren_wire.addresses import CGNAT_V4, ULA_V6
 
 OTHER_MESHES: Final = ("zt", "wt", "tailscale", "nebula")

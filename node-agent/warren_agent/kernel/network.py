@@ -5,16 +5,18 @@ Every method blocks and runs outside the event loop. Touches our interface, tabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
 from warren_agent.config import Config
 from warren_agent.errors import KernelError
 from warren_agent.host import Host
-from warren_agent.kernel import links, routes
+from warren_agent.kernel import links, rules
 from warren_agent.kernel.firewall import Firewall
 from warren_agent.kernel.links import Neighbourhood
+from warren_agent.kernel.route_netlink import DELROUTE, NEWROUTE, RouteSocket
 from warren_agent.kernel.rtnetlink import rtnetlink
 from warren_agent.plan import (
     Action,
@@ -27,6 +29,7 @@ from warren_agent.plan import (
     RemoveRule,
     ReplaceFirewall,
     SetLink,
+    network_order,
 )
 
 SYSCTL: Final = Path("/proc/sys/net")
@@ -73,15 +76,17 @@ class HostNetwork:
         """Everything but the WireGuard device and its peers."""
         with rtnetlink() as ip:
             link = links.find_link(ip, self._name)
-            rules = routes.table_rules(ip, self._table)
+            found = rules.table_rules(ip, self._table)
             if link is None:
-                return Host(rules=rules, firewall=self._firewall.observe())
+                return Host(rules=found, firewall=self._firewall.observe())
+            with RouteSocket() as sock:
+                destinations = sock.routes(self._table, link.index)
             return Host(
                 link_up=link.up,
                 mtu=link.mtu,
                 addresses=links.link_addresses(ip, link.index),
-                routes=routes.table_routes(ip, self._table, link.index),
-                rules=rules,
+                routes=destinations,
+                rules=found,
                 firewall=self._firewall.observe(),
             )
 
@@ -90,20 +95,40 @@ class HostNetwork:
         problems: list[str] = []
         with rtnetlink() as ip:
             link = links.find_link(ip, self._name)
-        for action in actions:
-            try:
-                with rtnetlink() as ip:
-                    self._run(ip, link.index if link is not None else None, action)
-            except KernelError as error:
-                problems.append(f"{_description(action)}: {error}")
+        index = None if link is None else link.index
+        for kind, group in groupby(actions, key=type):
+            batch = list(group)
+            if issubclass(kind, AddRoute | RemoveRoute):
+                problems += self._change_routes(index, batch)
+                continue
+            for action in batch:
+                try:
+                    with rtnetlink() as ip:
+                        self._run(ip, index, action)
+                except KernelError as error:
+                    problems.append(f"{_description(action)}: {error}")
         return problems
+
+    def _change_routes(self, index: int | None, batch: Sequence[Action]) -> list[str]:
+        """All of one kind, in few messages."""
+        if index is None:
+            return [f"{_description(batch[0])}: interface {self._name} is gone"]
+        operation = NEWROUTE if isinstance(batch[0], AddRoute) else DELROUTE
+        destinations = [action.destination for action in batch if isinstance(action, AddRoute | RemoveRoute)]
+        try:
+            with RouteSocket() as sock:
+                failures = sock.change(operation, self._table, index, destinations)
+        except KernelError as error:
+            return [f"{_description(batch[0])}: {error}"]
+        name = type(batch[0]).__name__
+        return [f"{name} {destination}: netlink: {reason}" for destination, reason in failures.items()]
 
     def _run(self, ip: Any, index: int | None, action: Action) -> None:
         match action:
             case AddRule(rule):
-                routes.add_rule(ip, rule)
+                rules.add_rule(ip, rule)
             case RemoveRule(rule):
-                routes.remove_rule(ip, rule)
+                rules.remove_rule(ip, rule)
             case ReplaceFirewall(ruleset):
                 self._firewall.replace(ruleset)
             case RemoveFirewall():
@@ -121,10 +146,6 @@ class HostNetwork:
                 links.add_address(ip, index, address)
             case RemoveAddress(address):
                 links.remove_address(ip, index, address)
-            case AddRoute(destination):
-                routes.add_route(ip, self._table, index, destination)
-            case RemoveRoute(destination):
-                routes.remove_route(ip, self._table, destination, index)
             case _:
                 raise KernelError(f"{_description(action)} is not a network action")
 
@@ -132,7 +153,7 @@ class HostNetwork:
         """Rules first, so that nothing looks into the table any more; what is gone already is no failure."""
         steps: list[tuple[str, Callable[[Any], None]]] = [
             ("rules", self._remove_rules),
-            ("routes", lambda ip: routes.flush_table(ip, self._table)),
+            ("routes", lambda _: self._remove_routes()),
             ("interface", self._remove_link),
             ("firewall table", lambda _: self._firewall.remove()),
         ]
@@ -145,9 +166,14 @@ class HostNetwork:
                 problems.append(f"removing our {what}: {error}")
         return problems
 
+    def _remove_routes(self) -> None:
+        with RouteSocket() as sock:
+            found = sorted(sock.routes(self._table, None), key=network_order)
+            sock.change(DELROUTE, self._table, None, found)
+
     def _remove_rules(self, ip: Any) -> None:
-        for rule in routes.table_rules(ip, self._table):
-            routes.remove_rule(ip, rule)
+        for rule in rules.table_rules(ip, self._table):
+            rules.remove_rule(ip, rule)
 
     def _remove_link(self, ip: Any) -> None:
         link = links.find_link(ip, self._name)

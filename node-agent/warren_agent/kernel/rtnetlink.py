@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from warren_agent.errors import KernelError
+from warren_agent.kernel.route_library import IPRoute, NetlinkError
 
 
 @contextmanager

@@ -373,11 +373,13 @@ class PathEngine:
     def _on_loopback(self, address: bytes, datagrams: list[memoryview]) -> None:
         if self._running is not None:
             self._relayed.from_wireguard(address, datagrams, self._running.pool)
+            self._running.wireguard.stir()
             self._pump()
 
     def _on_relay_events(self, region: int, events: Sequence[ClientEvent]) -> None:
         if self._running is not None:
             self._relayed.from_relay(region, events, self._running.loopback, self._running.spoofing)
+            self._running.wireguard.stir()
             self._pump()
 
     def _on_tsmp(self, message: TsmpMessage, source: IPAddress) -> None:

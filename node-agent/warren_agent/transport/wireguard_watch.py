@@ -25,6 +25,9 @@ POLL_SECONDS: Final = 1.0
 BUSY_POLL_SECONDS: Final = 0.5
 """While packets flow: how soon silence on a direct path is noticed."""
 
+IDLE_POLL_SECONDS: Final = 3.0
+"""While nothing flows: the first packet for a peer is seen at its loopback endpoint, not here."""
+
 BUSY_POLL_MAX_PEERS: Final = 300
 """A dump of many peers twice a second would cost more than it gives."""
 
@@ -56,10 +59,17 @@ class WireGuardWatch:
         self._counts: dict[NodePublic, Counts] = {}
         self._look = asyncio.Event()
         self._failing = False
+        self._idle = False
 
     def look(self) -> None:
         """Read at once."""
         self._look.set()
+
+    def stir(self) -> None:
+        """Packets were seen elsewhere: the pause of an idle device is over."""
+        if self._idle:
+            self._idle = False
+            self._look.set()
 
     def forget(self, key: NodePublic) -> None:
         self._counts.pop(key, None)
@@ -69,12 +79,16 @@ class WireGuardWatch:
         """Serve until cancelled."""
         while True:
             await self._read()
-            now = time.monotonic()
-            busy = len(self._counts) <= BUSY_POLL_MAX_PEERS and self._machine.is_active(now)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BUSY_POLL_SECONDS if busy else POLL_SECONDS):
+                async with asyncio.timeout(self._pause_seconds()):
                     await self._look.wait()
             self._look.clear()
+
+    def _pause_seconds(self) -> float:
+        self._idle = not self._machine.is_active(time.monotonic())
+        if self._idle:
+            return IDLE_POLL_SECONDS
+        return BUSY_POLL_SECONDS if len(self._counts) <= BUSY_POLL_MAX_PEERS else POLL_SECONDS
 
     async def _read(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
@@ -12,9 +13,17 @@ from typing import Any
 import aiohttp
 import pytest
 
+from warren_agent import local_client
 from warren_agent.errors import SetupError
-from warren_agent.local_api import LocalApi, RequestError, ask, is_served
+from warren_agent.local_api import LocalApi
+from warren_agent.local_client import RequestError, is_served
 from warren_agent.paths.values import PingKind
+
+
+async def ask(
+    path: Path, method: str, question: str, body: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    return await asyncio.to_thread(local_client.ask, path, method, question, body)
 
 
 class Answers:

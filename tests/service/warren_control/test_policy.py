@@ -522,3 +522,12 @@ async def test_tokens_that_may_only_read_ask_and_change_nothing(server: Running)
     assert (await server.api("PUT", "/api/v1/policy", text, token=token))[0] == 403
     assert (await server.api("DELETE", "/api/v1/policy", token=token))[0] == 403
     assert (await server.api("GET", "/api/v1/policy", token=token))[1]["version"] == 0
+
+
+async def test_what_no_database_keeps_is_refused_as_a_mistake(server: Running) -> None:
+    [problem] = (await put(server, policy(("*", "*", "22")) + " // \0", 422))["problems"]
+    assert "NUL" in problem["message"]
+    body = {"text": policy(("*", "*", "22")), "comment": "a\0b"}
+    assert (await server.api("PUT", "/api/v1/policy", body))[0] == 422
+    assert (await server.api("PUT", "/api/v1/policy", {"text": 3}))[0] == 422
+    assert (await put(server, policy(("*", "*", "22"))))["version"] == 1

@@ -11,10 +11,12 @@ import pytest
 import yaml
 
 from support.kubeapi import KubeApi
-from support.operator_cases import ROOT
+from support.operator_cases import ROOT, built
 from warren_lab import tools
 from warren_lab.errors import LabError
-from warren_operator.config import OperatorConfig
+from warren_operator.config import OperatorConfig, Surroundings
+from warren_operator.desired.surroundings import surrounded
+from warren_operator.plan import without_nulls
 
 CHART = ROOT / "charts" / "warren"
 
@@ -134,6 +136,22 @@ def test_an_operator_of_some_namespaces_has_no_right_in_others(
 def test_what_the_chart_makes_is_accepted(kube: KubeApi, helm: Helm, tmp_path: Path) -> None:
     kube.kubectl("create", "namespace", "warren-system")
     manifests = tmp_path / "all.yaml"
-    manifests.write_text(yaml.safe_dump_all(rendered(helm)))
+    peer = "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring"
+    manifests.write_text(yaml.safe_dump_all(rendered(helm, "networkPolicy.enabled=true", peer)))
+    done = kube.kubectl("apply", "--dry-run=server", "-f", str(manifests))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("case", ["managed", "relay", "relay-hosts"])
+def test_what_the_operator_makes_with_network_policies_is_accepted(
+    kube: KubeApi, tmp_path: Path, case: str
+) -> None:
+    kube.kubectl("create", "namespace", "warren-system")
+    monitoring = {"podSelector": {"matchLabels": {"app": "prometheus"}}}
+    wanted = Surroundings(network_policies=True, metrics_from=(monitoring,))
+    made = [without_nulls(manifest) for manifest in surrounded(built(case), wanted)]
+    assert any(manifest["kind"] == "NetworkPolicy" for manifest in made)
+    manifests = tmp_path / "all.yaml"
+    manifests.write_text(yaml.safe_dump_all(made))
     done = kube.kubectl("apply", "--dry-run=server", "-f", str(manifests))
     assert done.returncode == 0, done.stderr

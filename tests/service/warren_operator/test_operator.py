@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from support.podplay import available, scheduled
+from support.podplay import available, on_host, scheduled
 from warren_operator.kinds import Kind
 
 from .stage import MADE, OURS, Stage, absent, announced, condition, is_ready, present
@@ -100,6 +100,39 @@ async def test_a_relay_comes_into_the_relay_map_and_goes(stage: Stage) -> None:
     await stage.cluster.delete(Kind.DERP_RELAY, stage.namespace, "cellar")
     await stage.cluster.delete(Kind.DERP_RELAY, stage.namespace, "balcony")
     await client.until(lambda: regions() == {900})
+
+
+async def test_replicas_on_the_hosts_network_are_nodes_of_the_region_and_stay_while_a_pod_is_replaced(
+    stage: Stage,
+) -> None:
+    await stage.ready_mesh()
+    client = await stage.join("web")
+    spec = {"regionID": 901, "replicas": 2, "exposure": {"host": "relay.example.org", "type": "HostNetwork"}}
+    await stage.make(Kind.DERP_RELAY, "roof", spec)
+    await stage.until(Kind.DEPLOYMENT, "roof-relay", present)
+    pods = [
+        await on_host(stage.cluster, stage.namespace, "roof-relay", index, f"192.0.2.{index}")
+        for index in (1, 2)
+    ]
+    await available(stage.cluster, stage.namespace, "roof-relay", 2)
+
+    def nodes() -> list[tuple[str, str]]:
+        derp_map = client.netmap.derp_map
+        found = ((derp_map.regions or {}) if derp_map is not None else {}).get(901)
+        return [(node.host_name, node.ipv4) for node in (found.nodes or [])] if found is not None else []
+
+    both = [("relay.example.org", "192.0.2.1"), ("relay.example.org", "192.0.2.2")]
+    await client.until(lambda: nodes() == both)
+    await stage.until(Kind.DERP_RELAY, "roof", is_ready)
+    await stage.cluster.delete(Kind.POD, stage.namespace, pods[1])
+    await available(stage.cluster, stage.namespace, "roof-relay", 1)
+    await stage.until(
+        Kind.DERP_RELAY, "roof", lambda relay: relay and relay["status"]["addresses"] == ["192.0.2.1:443"]
+    )
+    assert nodes() == both
+    await on_host(stage.cluster, stage.namespace, "roof-relay", 3, "192.0.2.3")
+    await available(stage.cluster, stage.namespace, "roof-relay", 2)
+    await client.until(lambda: nodes() == [both[0], ("relay.example.org", "192.0.2.3")])
 
 
 async def test_a_control_server_that_goes_and_comes_back(stage: Stage) -> None:

@@ -105,6 +105,8 @@ def test_size_and_encoding_are_checked_before_anything_is_read() -> None:
         decode_text(b" " * (MAX_BYTES + 1))
     with pytest.raises(HuJsonError, match="byte 0xff"):
         decode_text(b'{"a": "\xff"}')
+    with pytest.raises(HuJsonError, match="NUL"):
+        decode_text("{} // a\0b")
     with pytest.raises(HuJsonError, match="lone surrogate"):
         decode_text('{"a": "\ud800"}')
 
