@@ -23,7 +23,12 @@ from warren_lab.net import namespaces
 from warren_lab.net.network import remove_namespace
 from warren_lab.process import Process, entering, start_time
 
-BASE: Final = Path("/var/lib/warren-lab")
+BASE: Final = Path(os.environ.get("WARREN_LAB_RUN_DIR") or "/var/tmp/warren")
+"""On disk, since images are unpacked there, and not below /var/lib, which nodes of clusters see as a copy."""
+
+CLUSTERS: Final = "clusters"
+"""The folder of a run that belongs to its clusters; only `cluster.sweep` can end what runs in there."""
+
 WIREGUARD_SOCKETS: Final = Path("/var/run/wireguard")
 """Where userspace WireGuard puts its sockets, named by interface; the lab's begin like its namespaces."""
 
@@ -145,7 +150,8 @@ def sweep(base: Path = BASE, *, kept: bool = False) -> list[str]:
             remove_namespace(name)
         for socket in WIREGUARD_SOCKETS.glob(f"wl{pid}x*.sock"):
             socket.unlink(missing_ok=True)
-        _remove_folder(base / pid)
+        if not (base / pid / CLUSTERS).exists():
+            _remove_folder(base / pid)
     return dead
 
 

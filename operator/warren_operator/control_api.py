@@ -77,11 +77,10 @@ class ControlApi:
     async def policy(self) -> PolicyInForce:
         return await self._read(PolicyInForce, "GET", "/api/v1/policy")
 
-    async def put_policy(self, text: str, version: int) -> PolicyInForce:
+    async def put_policy(self, text: str, version: int, *, tested: bool = True) -> PolicyInForce:
         """In place of `version`; the error carries what is wrong with the text."""
-        return await self._read(
-            PolicyInForce, "PUT", "/api/v1/policy", {"text": text, "author": AUTHOR}, _if_match(version)
-        )
+        body = {"text": text, "author": AUTHOR, "tests": "refuse" if tested else "warn"}
+        return await self._read(PolicyInForce, "PUT", "/api/v1/policy", body, _if_match(version))
 
     async def delete_policy(self, version: int) -> None:
         await self._bytes("DELETE", "/api/v1/policy", None, _if_match(version))

@@ -26,6 +26,9 @@ class Put:
     text: str
     version: int
     """Only in place of this version."""
+    tested: bool
+    """Failing tests in it refuse it. Not in place of no policy: their machines may not have joined yet, and
+    without a policy everything may talk to everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ def digest(text: str) -> str:
 def step(wanted: str | None, in_force: PolicyInForce, status: Manifest) -> Step:
     """`wanted` is the text of the Mesh, None where it has none; `status` what was written about it before."""
     if wanted is not None:
-        return None if wanted == in_force.text else Put(wanted, in_force.version)
+        return None if wanted == in_force.text else Put(wanted, in_force.version, tested=bool(in_force.text))
     return Remove(in_force.version) if in_force.text and _is_ours(in_force, status) else None
 
 

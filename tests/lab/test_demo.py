@@ -17,6 +17,7 @@ import pytest
 
 from support.requirements import require_root_netns
 from warren_lab import preflight
+from warren_lab.run import BASE
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
@@ -27,16 +28,13 @@ def output(*command: str) -> str:
 
 def traces(pid: int) -> list[str]:
     """What the lab of one process has on the machine; other labs may run meanwhile."""
-    ours = re.compile(rf"\bwl{pid}-|warren-lab[/-]{pid}\b")
+    ours = re.compile(rf"\bwl{pid}-|warren-lab-{pid}\b|{re.escape(str(BASE))}/{pid}\b")
     seen = [
         output("ip", "netns", "list"),
         output("cat", "/proc/self/mounts"),
         output("ps", "-eo", "args"),
         output("find", "/sys/fs/cgroup", "-maxdepth", "2", "-name", "warren-lab-*"),
-        *(
-            output("find", folder, "-maxdepth", "1")
-            for folder in ("/var/lib/warren-lab", "/var/tmp/warren-lab")
-        ),
+        output("find", str(BASE), "-maxdepth", "1"),
     ]
     return [line for text in seen for line in text.splitlines() if ours.search(line)]
 

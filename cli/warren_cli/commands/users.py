@@ -39,7 +39,7 @@ def list_users(context: click.Context, output: str) -> None:
 @click.option("--display-name", default="", help="What clients show beside the name.")
 @click.pass_context
 def create_user(context: click.Context, name: str, display_name: str) -> None:
-    """Make a user called NAME, such as alice or alice@example.net."""
+    """Make a user called NAME, such as ops or ops@example.net."""
     ask(context, "POST", "/users", {"name": name, "display_name": display_name})
 
 

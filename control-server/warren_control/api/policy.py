@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -41,6 +41,8 @@ class NewPolicy(msgspec.Struct, forbid_unknown_fields=True):
     comment: str = ""
     author: Annotated[str, msgspec.Meta(max_length=64)] = ""
     """On whose behalf, if not the token's own."""
+    tests: Literal["refuse", "warn"] = "refuse"
+    """What a failing test in the text does."""
 
 
 class PolicyText(msgspec.Struct, forbid_unknown_fields=True):
@@ -99,7 +101,8 @@ class PolicyApi:
         before = self._keeper.current
         try:
             author = wish.author or _author()
-            await self._keeper.put(wish.text, author, wish.comment, _expected(request))
+            tested = wish.tests == "refuse"
+            await self._keeper.put(wish.text, author, wish.comment, _expected(request), tested=tested)
         except PolicyRefusedError as error:
             return problem(422, str(error), **msgspec.structs.asdict(Examined(*examined(error.found))))
         except StaleVersionError as error:

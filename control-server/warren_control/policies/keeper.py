@@ -155,11 +155,20 @@ class PolicyKeeper:
         return await self._records.policy(version)
 
     async def put(
-        self, text: str, author: str, comment: str = "", expected: int | None = None
+        self,
+        text: str,
+        author: str,
+        comment: str = "",
+        expected: int | None = None,
+        *,
+        tested: bool = True,
     ) -> PolicyVersion:
-        """A person's text comes into force, or an error says why not and nothing changes."""
+        """A person's text comes into force, or an error says why not and nothing changes.
+
+        `tested`: failing tests in it are such a reason, not only a warning.
+        """
         self._check_unmanaged()
-        return await self._put(text, Source.API, author, comment, expected)
+        return await self._put(text, Source.API, author, comment, expected, tested=tested)
 
     async def remove(self, author: str, expected: int | None = None) -> PolicyVersion:
         """No policy from now on."""

@@ -4,7 +4,7 @@
 """
 
 from warren_lab.cluster.cluster import Cluster
-from warren_lab.cluster.runs import cluster_dir, end_cluster, finish_run, runs_root, sweep
+from warren_lab.cluster.runs import cluster_dir, end_cluster, finish_run, sweep
 from warren_lab.cluster.spec import ClusterError, ClusterSpec
 
 __all__ = [
@@ -14,6 +14,5 @@ __all__ = [
     "cluster_dir",
     "end_cluster",
     "finish_run",
-    "runs_root",
     "sweep",
 ]

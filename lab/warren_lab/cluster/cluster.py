@@ -236,7 +236,7 @@ class Cluster:
 
 def cgroup_name(run_dir: Path) -> str:
     """A group of its own for each cluster of each run: ``warren-lab-<pid>-<name>``."""
-    return f"{CGROUP_PREFIX}{run_dir.parent.name}-{run_dir.name}"
+    return f"{CGROUP_PREFIX}{run_dir.parent.parent.name}-{run_dir.name}"
 
 
 def clear_namespace(namespace: str) -> None:

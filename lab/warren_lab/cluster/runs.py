@@ -12,24 +12,20 @@ from warren_lab.cluster.cluster import CGROUP_PREFIX, cgroup_name
 from warren_lab.cluster.layout import Layout
 from warren_lab.cluster.node import end_node
 from warren_lab.process import start_time
-
-
-def runs_root() -> Path:
-    """``$WARREN_LAB_RUN_DIR`` or ``/var/tmp/warren-lab``: on disk, since images are unpacked there."""
-    return Path(os.environ.get("WARREN_LAB_RUN_DIR") or "/var/tmp/warren-lab")
+from warren_lab.run import BASE, CLUSTERS
 
 
 def cluster_dir(name: str, pid: int | None = None) -> Path:
     """The folder of one cluster of one run."""
-    return runs_root() / str(os.getpid() if pid is None else pid) / name
+    return BASE / str(os.getpid() if pid is None else pid) / CLUSTERS / name
 
 
 def finish_run(pid: int | None = None) -> None:
     """Remove the folder of a run whose clusters are stopped."""
-    with contextlib.suppress(FileNotFoundError, OSError):
-        (runs_root() / str(os.getpid() if pid is None else pid)).rmdir()
-    with contextlib.suppress(OSError):
-        runs_root().rmdir()
+    run = BASE / str(os.getpid() if pid is None else pid)
+    for folder in (run / CLUSTERS, run, BASE):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def sweep(*, kept: bool = True) -> list[str]:
@@ -38,17 +34,17 @@ def sweep(*, kept: bool = True) -> list[str]:
     With ``kept=False`` those stay that were kept on purpose.
     """
     removed = []
-    root = runs_root()
-    for run in sorted(root.glob("[0-9]*")) if root.is_dir() else []:
+    for clusters in sorted(BASE.glob(f"[0-9]*/{CLUSTERS}")):
         removed += [
             end_cluster(folder)
-            for folder in sorted(run.iterdir())
+            for folder in sorted(clusters.iterdir())
             if _is_abandoned(Layout(folder)) and (kept or not Layout(folder).kept.exists())
         ]
-        finish_run(int(run.name))
+        finish_run(int(clusters.parent.name))
     for group in sorted(cgroups.matching(CGROUP_PREFIX)):
         pid, _, name = group.removeprefix(CGROUP_PREFIX).partition("-")
-        if pid.isdigit() and not cluster_dir(name, int(pid)).exists():
+        ended = pid.isdigit() and start_time(int(pid)) is None
+        if ended and not cluster_dir(name, int(pid)).exists():
             cgroups.remove(group)
     return removed
 
@@ -65,4 +61,4 @@ def _is_abandoned(layout: Layout) -> bool:
 def end_cluster(folder: Path) -> str:
     """End one cluster by its folder alone, whoever started it."""
     end_node(Layout(folder), cgroup_name(folder))
-    return f"{folder.parent.name}/{folder.name}"
+    return f"{folder.parent.parent.name}/{folder.name}"

@@ -330,6 +330,7 @@ class PathEngine:
             loopback_endpoint=self.loopback_endpoint,
             relayed_in=lambda key: self._records[key].relay_rx_packets,
             on_handshake=self._advertise,
+            on_new=lambda key: self._relayed.repeat_early(key, loopback),
             done=self._pump,
         )
         tsmp = TsmpSockets(self._interface, self._on_tsmp, self._on_strange_tsmp)

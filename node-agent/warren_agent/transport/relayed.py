@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from warren_agent.paths.counters import TransportCounters
+from warren_agent.paths.early_handshakes import EarlyHandshakes
 from warren_agent.paths.loopback_addresses import LoopbackAddresses
 from warren_agent.paths.machine import PathMachine
 from warren_agent.paths.relays import RelayRoutes
@@ -39,6 +40,7 @@ class RelayedTraffic:
         self._peers = peers
         self._records = records
         self._counters = counters
+        self._early = EarlyHandshakes()
         self.routes = RelayRoutes()
 
     def from_wireguard(self, address: bytes, datagrams: list[memoryview], pool: RelayPool) -> None:
@@ -80,6 +82,7 @@ class RelayedTraffic:
         self, region: int, event: PacketReceived, groups: dict[NodePublic, list[bytes]], now: float
     ) -> None:
         key, packet = event
+        self._early.keep(key, packet, now)
         if key not in self._machine:
             self._counters.relay_unknown_source += 1
             return
@@ -89,6 +92,13 @@ class RelayedTraffic:
             self._machine.receive_relayed(region, key, packet, now)
         else:
             groups.setdefault(key, []).append(packet)
+
+    def repeat_early(self, key: NodePublic, loopback: LoopbackSocket) -> None:
+        """WireGuard knows a peer now: give it the handshake that came before. One that it has had already
+        it takes for a replay and drops."""
+        packet = self._early.take(key, time.monotonic())
+        if packet is not None:
+            loopback.inject(self._addresses.of(key).packed, [packet])
 
     def _inject(
         self, key: NodePublic, packets: list[bytes], loopback: LoopbackSocket, spoofing: SpoofingSocket

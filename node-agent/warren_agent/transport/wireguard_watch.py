@@ -44,16 +44,18 @@ class WireGuardWatch:
         loopback_endpoint: Callable[[NodePublic], AddrPort],
         relayed_in: Callable[[NodePublic], int],
         on_handshake: Callable[[NodePublic], None],
+        on_new: Callable[[NodePublic], None],
         done: Callable[[], None],
     ) -> None:
         """`relayed_in` counts the packets that relays brought for a peer so far. `on_handshake` is called
-        for each new session with a peer."""
+        for each new session with a peer, `on_new` for each peer that WireGuard did not have before."""
         self._wireguard = wireguard
         self._machine = machine
         self._writer = writer
         self._loopback_endpoint = loopback_endpoint
         self._relayed_in = relayed_in
         self._on_handshake = on_handshake
+        self._on_new = on_new
         self._done = done
         self._handshakes: dict[NodePublic, int] = {}
         self._counts: dict[NodePublic, Counts] = {}
@@ -120,6 +122,8 @@ class WireGuardWatch:
         stand_in = endpoint is None or endpoint.ip.is_loopback
         if old is None and not stand_in and endpoint is not None:
             self._machine.adopt(key, endpoint, now)
+        if old is None and stand_in:
+            self._on_new(key)
         if old is not None and new != old:
             traffic = between(old, new)
             if traffic.active:

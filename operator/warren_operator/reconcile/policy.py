@@ -45,8 +45,8 @@ async def _settle(api: ControlApi, mesh: Mesh, text: str | None) -> PolicyReport
     in_force = await api.policy()
     status = mesh.manifest.get("status") or {}
     match policies.step(text, in_force, status):
-        case Put(wanted, version):
-            in_force = await api.put_policy(wanted, version)
+        case Put(wanted, version, tested):
+            in_force = await api.put_policy(wanted, version, tested=tested)
         case Remove(version):
             await api.delete_policy(version)
             in_force = PolicyInForce()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,33 @@ async def test_relays_tokens_keys_and_settings(warren: Warren, tmp_path: Path) -
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 async def test_completion_is_printed_for_each_shell(warren: Warren, shell: str) -> None:
     assert "_WARREN_COMPLETE" in await warren("completion", shell)
+
+
+async def test_the_shell_completes_commands_and_names_of_machines(
+    server: ControlServer, warren: Warren, tmp_path: Path
+) -> None:
+    key = (await warren("keys", "create")).strip()
+    async with ControlClient(Identity("nas"), server.port, None) as nas:
+        await nas.register(key)
+
+        async def completed(line: str) -> str:
+            script = (
+                f'eval "$(warren completion bash)"; COMP_WORDS=({line} ""); '
+                "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _warren_completion warren; echo ${COMPREPLY[@]}"
+            )
+            process = await asyncio.create_subprocess_exec(
+                *("bash", "--norc", "-c", script),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env={
+                    "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+                    "WARREN_SERVER": f"unix:{tmp_path}/control.sock",
+                },
+            )
+            return (await process.communicate())[0].decode()
+
+        assert {"rename", "approve", "list"} <= set((await completed("warren nodes")).split())
+        assert (await completed("warren nodes rename")).split() == ["nas"]
 
 
 async def test_what_is_refused_is_explained_with_exit_code_1(warren: Warren) -> None:

@@ -172,6 +172,14 @@ async def test_a_bad_policy_is_refused_with_every_reason_and_the_old_one_stays(s
     assert [test["passed"] for test in checked["tests"]] == [True]
 
 
+async def test_failing_tests_only_warn_where_that_is_asked_for(server: Running) -> None:
+    tests = [{"src": "members@", "accept": ["100.64.0.1:22"]}]
+    text = policy(("*", "*", "80"), tests=tests)
+    status, shown = await server.api("PUT", "/api/v1/policy", {"text": text, "tests": "warn"})
+    assert (status, shown["version"], shown["text"]) == (200, 1, text)
+    assert (await server.api("PUT", "/api/v1/policy", {"text": "{", "tests": "warn"}))[0] == 422
+
+
 async def send(server: Running, body: bytes) -> tuple[int, Any]:
     """PUT of whatever bytes."""
     async with (

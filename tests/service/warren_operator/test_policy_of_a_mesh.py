@@ -80,6 +80,15 @@ async def test_a_policy_in_the_mesh_comes_into_force_and_a_bad_one_changes_nothi
     assert await policy.status() == {}
 
 
+async def test_the_first_policy_is_in_force_though_the_machines_of_its_tests_are_not_there(
+    stage: Stage,
+) -> None:
+    await stage.ready_mesh()
+    policy = Policy(stage)
+    await policy.give({"inline": UNTRUE})
+    await policy.says("Accepted", 1)
+
+
 async def test_a_policy_in_a_config_map_is_followed(stage: Stage) -> None:
     await stage.ready_mesh()
     policy = Policy(stage)

@@ -101,7 +101,7 @@ def test_containerd_s_file_is_valid_and_names_plugins_runtime_and_sandbox() -> N
 
 
 def test_the_kubelet_keeps_to_its_own_control_group() -> None:
-    group = cgroup_name(Path("/var/tmp/warren-lab/77/home"))
+    group = cgroup_name(Path("/var/tmp/warren/77/clusters/home"))
     document = json.loads(configs.kubelet(spec(), group))
     assert document["cgroupRoot"] == "/warren-lab-77-home"
     assert document["clusterDNS"] == ["10.96.0.10"]

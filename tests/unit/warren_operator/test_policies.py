@@ -15,8 +15,12 @@ THEIRS = PolicyInForce(3, "{}", "api", "console")
 
 
 def test_another_text_is_put_in_place_of_the_version_that_was_read() -> None:
-    assert step('{"grants": []}', THEIRS, {}) == Put('{"grants": []}', 3)
+    assert step('{"grants": []}', THEIRS, {}) == Put('{"grants": []}', 3, tested=True)
     assert step("{}", THEIRS, {}) is None
+
+
+def test_failing_tests_do_not_keep_a_mesh_without_a_policy_open() -> None:
+    assert step("{}", PolicyInForce(), {}) == Put("{}", 0, tested=False)
 
 
 def test_a_policy_taken_out_of_the_mesh_is_removed_only_if_the_operator_put_it() -> None:
