@@ -58,6 +58,9 @@ class Config:
     accept_routes: bool = True
     keep_source_local: tuple[Network, ...] = ()
     """Local ranges whose source addresses other members see unchanged."""
+    masquerade: bool = True
+    """Machines in the advertised ranges see this host's address, so they need no way back to the mesh. Not
+    for the ranges of `keep_source_local`."""
     table: int = 22345
     mark: Mark = field(default_factory=lambda: Mark(0x5700000, 0xFF00000))
     rule_priority: int = 5300
@@ -90,6 +93,7 @@ FIELDS: Final = (
     "advertise_routes",
     "accept_routes",
     "keep_source.local",
+    "masquerade",
     "table",
     "mark",
     "rule_priority",
@@ -195,6 +199,7 @@ def parse(values: Mapping[str, Any], hostname: str, *, joining: bool = True) -> 
         advertise_routes=_prefixes(section, "advertise_routes"),
         accept_routes=section.boolean("accept_routes", default=True),
         keep_source_local=_prefixes(keep_source, "local"),
+        masquerade=section.boolean("masquerade", default=True),
         # 253 to 255 are the kernel's own tables.
         table=section.integer("table", _DEFAULTS.table, low=256, high=0x7FFFFFFF),
         mark=_mark(section),

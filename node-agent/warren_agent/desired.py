@@ -29,7 +29,7 @@ class Reason(Enum):
     DEFAULT_ROUTE = "it is a default route and no exit node is chosen"
     CONTROL_SERVER = "the control server is inside"
     RELAY = "a relay is inside"
-    ADVERTISED = "this node advertises part of it itself"
+    ADVERTISED = "it overlaps a range of this node or its cluster"
     LOCAL_NETWORK = "this host is attached to a network that overlaps it"
     OWN_ADDRESS = "this node's own address is inside"
     TAKEN = "another member has it already"
@@ -87,7 +87,9 @@ def _refused(network: Network, own: Member, config: Config, around: Surroundings
         return Reason.CONTROL_SERVER
     if _holds(network, around.relays):
         return Reason.RELAY
-    if _overlaps(network, config.advertise_routes):
+    # To offer the whole internet takes nothing from the others' ranges.
+    served = (*config.advertise_routes, *config.keep_source_local)
+    if _overlaps(network, (each for each in served if each.prefixlen)):
         return Reason.ADVERTISED
     if _overlaps(network, around.local_networks) or _is_one_of(network, around.local_addresses):
         return Reason.LOCAL_NETWORK
@@ -169,6 +171,7 @@ def desired(
             allowances,
             own.addresses,
             config.advertise_routes,
+            config.advertise_routes if config.masquerade else (),
         ),
     )
     return Desired(host, tuple(refusals))

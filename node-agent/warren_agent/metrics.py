@@ -29,6 +29,9 @@ APPLY_SECONDS: Final = Summary(
 ACTIONS: Final = Counter("warren_agent_actions", "Changes made to the host.")
 PEERS: Final = Gauge("warren_agent_peers", "Members that this node may reach.")
 ROUTES_REFUSED: Final = Gauge("warren_agent_routes_refused", "Ranges of members that are not used.")
+NETMAP_PROBLEMS: Final = Gauge(
+    "warren_agent_netmap_problems", "Entries of members in the network map that are not valid."
+)
 WIREGUARD_RESTORED: Final = Counter(
     "warren_agent_wireguard_restored", "Times that the WireGuard device was gone and set up again."
 )

@@ -1,8 +1,9 @@
 """The agent's one nftables table, as libnftables' JSON objects. Pure.
 
-Four jobs and nothing else: keep the source of local pods that talk to other clusters, fit TCP segments to
-the tunnel, keep the relays' loopback traffic out of connection tracking, and let in what the mesh's policy
-allows. The objects are written exactly as nftables lists them back, so that wanted and found can be compared.
+Five jobs and nothing else: keep the source of local pods that talk to other clusters, give what the mesh
+sends to plain machines a source that they can answer, fit TCP segments to the tunnel, keep the relays'
+loopback traffic out of connection tracking, and let in what the mesh's policy allows. The objects are written
+exactly as nftables lists them back, so that wanted and found can be compared.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ FAMILY: Final = "inet"
 TABLE: Final = "warren"
 KEEP_SOURCE: Final = "keep-source"
 CLAMP: Final = "clamp-mss"
+MASQUERADE: Final = "masquerade"
 UNTRACKED: Final = (("untracked-in", "prerouting", "iifname"), ("untracked-out", "output", "oifname"))
 
 # Just before the 100 at which network plugins masquerade: the first nat chain that maps a source decides it.
@@ -107,6 +109,34 @@ def _keep_source_rules(interface: str, local: Iterable[Network], remote: Iterabl
     return rules
 
 
+def _masquerade_rules(interface: str, ranges: Iterable[Network], kept: Iterable[Network]) -> list[Json]:
+    """Machines of an advertised range need no way back to the mesh; pods whose addresses are kept have one.
+
+    The interface a packet came in by is known after routing since Linux 5.7.
+    """
+    targets, exempt = disjoint(ranges), disjoint(kept)
+    rules: list[Json] = []
+    for version, protocol in _IP_PROTOCOL.items():
+        kept_here = [n for n in exempt if n.version == version]
+        to = [n for n in targets if n.version == version and not any(_inside(n, k) for k in kept_here)]
+        if not to:
+            continue
+        inside = [k for k in kept_here if any(k.overlaps(n) for n in to)]
+        matches = [_meta("iifname", interface)]
+        if to[0].prefixlen:
+            matches.append(_match(_field(protocol, "daddr"), _any_of(to)))
+        elif not inside:
+            matches.append(_meta("nfproto", f"ipv{version}"))
+        if inside:
+            matches.append(_match(_field(protocol, "daddr"), _any_of(inside), "!="))
+        rules.append(_rule(MASQUERADE, *matches, {"masquerade": None}))
+    return rules
+
+
+def _inside(network: Network, other: Network) -> bool:
+    return other.prefixlen <= network.prefixlen and network.network_address in other
+
+
 def _clamp_rules(interface: str) -> list[Json]:
     segment = {"tcp option": {"name": "maxseg", "field": "size"}}
     syn = _match({"&": [_field("tcp", "flags"), ["syn", "rst"]]}, "syn")
@@ -154,11 +184,18 @@ def ruleset(
     allowances: Iterable[Allowance] = (),
     own: Iterable[Network] = (),
     served: Iterable[Network] = (),
+    masqueraded: Iterable[Network] = (),
 ) -> Ruleset:
-    """`allowances` may reach own addresses and the ranges that this node serves; the rest is dropped."""
+    """`allowances` may reach own addresses and the ranges that this node serves; the rest is dropped.
+
+    Machines in the `masqueraded` ranges see this host in place of the members of the mesh, but for those
+    whose own source is kept.
+    """
+    keep_source_of = tuple(keep_source_of)
     objects: list[Mapping[str, Any]] = [
         {"table": {"family": FAMILY, "name": TABLE}},
         _chain(KEEP_SOURCE, "nat", "postrouting", BEFORE_MASQUERADE),
+        _chain(MASQUERADE, "nat", "postrouting", BEFORE_MASQUERADE),
         _chain(CLAMP, "filter", "forward", MANGLE),
     ]
     objects += [_chain(name, "filter", hook, RAW) for name, hook, _ in UNTRACKED]
@@ -167,6 +204,7 @@ def ruleset(
         {"chain": {"family": FAMILY, "table": TABLE, "name": INBOUND}},
     ]
     objects += _keep_source_rules(interface, keep_source_of, remote)
+    objects += _masquerade_rules(interface, masqueraded, keep_source_of)
     objects += _clamp_rules(interface)
     objects += _untracked_rules(listen_port)
     objects += _inbound_rules(interface, allowances, map(Span.of, (*own, *served)), map(Span.of, own))

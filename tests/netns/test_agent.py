@@ -167,14 +167,18 @@ def test_the_mesh_works_while_the_control_server_is_gone(world: Mesh) -> None:
 
 
 def test_a_host_is_left_as_it_was_found(world: Mesh) -> None:
-    home = world.host("home")
+    (office,) = world.joined("office")
+    address = office.address()
+    home = world.host("home", advertise_routes=["10.1.0.0/16", "192.168.9.0/24"])
     before = home.traces()
-    for end in (take_down, kill_and_clean_up, clean_up_while_running):
-        home.start()
-        assert eventually(home.ready, within=30.0), home.log.read_text()
-        assert home.traces() != before
-        end(home)
-        assert home.traces() == before
+    with accepting_tcp(world.network, "office", PORT):
+        for end in (take_down, stop_and_clean_up, kill_and_clean_up, clean_up_while_running):
+            home.start()
+            assert eventually(home.ready, within=30.0), home.log.read_text()
+            assert eventually(partial(is_seen_from_mesh, world, home, address))
+            assert home.traces() != before
+            end(home)
+            assert home.traces() == before
     again = home.run("cleanup")
     assert (again.returncode, again.stderr) == (0, "")
 
@@ -227,6 +231,12 @@ def test_a_bug_report_has_the_host_and_no_secret(world: Mesh) -> None:
 
 def take_down(host: AgentHost) -> None:
     assert host.run("down").returncode == 0
+
+
+def stop_and_clean_up(host: AgentHost) -> None:
+    assert host.process is not None
+    host.process.stop()
+    assert host.run("cleanup").returncode == 0
 
 
 def kill_and_clean_up(host: AgentHost) -> None:

@@ -26,6 +26,7 @@ RULESET = ruleset(
     41641,
     networks("10.1.0.0/16", "fd00:1::/64"),
     networks("10.2.0.0/16", "10.3.0.7/32", "fd00:2::/64", "fd00:3::/64"),
+    masqueraded=networks("10.0.0.0/8", "192.168.2.0/24", "::/0"),
 )
 SMALLER = ruleset("warren0", 41641, networks("10.1.0.0/16"), networks("10.2.0.0/16"))
 

@@ -180,7 +180,7 @@ class WarrenAgent:
             **(settings or {}),
         }
         self._config = self.folder / "agent.yaml"
-        self._config.write_text(yaml.safe_dump(self.settings))
+        self.configure()
 
     def __enter__(self) -> Self:
         return self
@@ -199,6 +199,11 @@ class WarrenAgent:
     def up(self) -> None:
         """Give the command; joining goes on."""
         self._process = self._run.start(f"agent-{self.name}", self.command("up"), namespace=self._namespace)
+
+    def configure(self, **settings: Any) -> None:
+        """Other settings from the next start on."""
+        self.settings |= settings
+        self._config.write_text(yaml.safe_dump(self.settings))
 
     def wait_ready(self, timeout_seconds: float = 30.0) -> None:
         """Wait until it has joined."""

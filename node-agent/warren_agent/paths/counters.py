@@ -36,6 +36,7 @@ class TransportCounters:
     raw_send_errors: int = 0
     raw_malformed: int = 0
     stun_received: int = 0
+    stun_unexpected: int = 0
     loopback_received: int = 0
     loopback_foreign: int = 0
     loopback_send_errors: int = 0

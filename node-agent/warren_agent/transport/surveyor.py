@@ -109,6 +109,9 @@ class Surveyor:
         if self._run is not None and self._run.receive(txid, mapped, now):
             self._counters.stun_received += 1
             self._progress.set()
+        else:
+            # The transaction is not ours or was answered: late, repeated or forged.
+            self._counters.stun_unexpected += 1
 
     async def run(self, is_active: Callable[[], bool]) -> None:
         """Measure when asked, and periodically while there is traffic."""

@@ -112,6 +112,39 @@ def test_a_range_that_would_cut_the_host_off_is_refused_and_reported(
     assert str(found.refusals[0]) == f"{offered} of office is not used: {reason.value}"
 
 
+def test_one_that_offers_itself_as_an_exit_node_keeps_its_peers() -> None:
+    office = member("office", 2, routes=("10.2.0.0/16",))
+    found = outcome(office, config=replace(CONFIG, advertise_routes=networks("0.0.0.0/0", "::/0")))
+    assert found.refusals == ()
+    assert peer_line("office", "10.2.0.0/16", "100.64.0.2/32") in lines(found.host)
+
+
+def test_an_address_told_of_two_members_goes_to_the_lower_id_and_the_rest_of_both_stays() -> None:
+    office = member("office", 2)
+    branch = member("branch", 3, addresses=("100.64.0.2", "100.64.0.3"), routes=("10.3.0.0/16",))
+    found = outcome(branch, office)
+    assert lines(found.host)[2:4] == [
+        peer_line("office", "100.64.0.2/32"),
+        peer_line("branch", "10.3.0.0/16", "100.64.0.3/32"),
+    ]
+    assert [str(refusal) for refusal in found.refusals] == [
+        "100.64.0.2/32 of branch is not used: another member has it already"
+    ]
+
+
+def test_a_member_with_our_own_address_does_not_get_it() -> None:
+    found = outcome(member("office", 2, addresses=("100.64.0.1", "100.64.0.2")))
+    assert lines(found.host)[2:] == [peer_line("office", "100.64.0.2/32"), "route 100.64.0.2/32"]
+    assert [refusal.reason for refusal in found.refusals] == [Reason.OWN_ADDRESS]
+
+
+def test_the_pod_networks_of_this_cluster_are_not_taken_over_though_they_are_not_advertised() -> None:
+    config = replace(CONFIG, keep_source_local=networks("10.1.0.0/16"))
+    found = outcome(member("office", 2, routes=("10.1.3.0/24", "10.2.0.0/16")), config=config)
+    assert [(str(r.network), r.reason) for r in found.refusals] == [("10.1.3.0/24", Reason.ADVERTISED)]
+    assert "route 10.2.0.0/16" in lines(found.host)
+
+
 def test_a_range_offered_twice_goes_to_the_lower_id() -> None:
     office, branch = (
         member("office", 2, routes=("10.2.0.0/16",)),

@@ -41,6 +41,33 @@ def test_nothing_is_kept_without_ranges_of_others() -> None:
     assert rules("keep-source", networks("10.1.0.0/16"), networks("fd00:2::/64")) == []
 
 
+def masquerades(ranges: tuple[Network, ...], kept: tuple[Network, ...] = ()) -> list[list[dict[str, Any]]]:
+    objects = ruleset("warren0", 41641, kept, (), masqueraded=ranges).objects
+    return [entry["rule"]["expr"] for entry in objects if entry.get("rule", {}).get("chain") == "masquerade"]
+
+
+def test_advertised_ranges_are_masqueraded_but_for_those_whose_sources_are_kept() -> None:
+    (found,) = masquerades(
+        networks("192.168.2.0/24", "10.1.0.0/16", "fd00:1::/64"), networks("10.1.0.0/16", "fd00::/16")
+    )
+    text = json.dumps(found)
+    assert ("192.168.2.0" in text, "10.1.0.0" in text, found[-1]) == (True, False, {"masquerade": None})
+    assert masquerades(networks("10.1.0.0/16"), networks("10.1.0.0/16")) == []
+
+
+def test_a_kept_range_inside_an_advertised_one_is_left_out_of_the_masquerade() -> None:
+    (found,) = masquerades(networks("10.0.0.0/8"), networks("10.1.0.0/16", "172.16.0.0/16"))
+    ((kept,),) = [[m["match"] for m in found if m.get("match", {}).get("op") == "!="]]
+    assert kept["right"] == {"prefix": {"addr": "10.1.0.0", "len": 16}}
+
+
+def test_an_exit_node_masquerades_whatever_the_destination() -> None:
+    four, six = masquerades(networks("0.0.0.0/0", "::/0", "192.168.2.0/24"))
+    assert '"ipv4"' in json.dumps(four)
+    assert '"ipv6"' in json.dumps(six)
+    assert "192.168.2.0" not in json.dumps(four)
+
+
 def test_segments_fit_the_tunnel_in_both_directions_and_families() -> None:
     sizes = [rule[-1]["mangle"]["value"] for rule in rules("clamp-mss", (), ())]
     assert sizes == [1240, 1220, 1240, 1220]
