@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Address
 from typing import Final
 
 from warren_agent.paths.counters import TransportCounters
@@ -13,9 +12,10 @@ from warren_agent.paths.loopback_addresses import LoopbackAddresses
 from warren_agent.paths.machine import PathMachine
 from warren_agent.paths.relays import RelayRoutes
 from warren_agent.paths.values import PathPeer
-from warren_agent.transport.loopback import LoopbackSocket, SpoofingSocket
+from warren_agent.transport.loopback import LoopbackSocket
 from warren_agent.transport.records import PeerRecord
 from warren_agent.transport.relay_pool import RelayPool
+from warren_agent.transport.spoofing import SpoofingSocket
 from warren_wire import disco as disco_wire
 from warren_wire.derp.client import ClientEvent, PacketReceived, PeerGone
 from warren_wire.keys import NodePublic
@@ -116,7 +116,7 @@ class RelayedTraffic:
         if path is None:
             return
         wanted = path.wanted()
-        if wanted is not None and isinstance(wanted.ip, IPv4Address):
+        if wanted is not None and not wanted.ip.is_link_local:
             spoofing.inject(wanted, packets)
         else:
             loopback.inject(self._addresses.of(key).packed, packets)
