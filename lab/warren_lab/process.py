@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from warren_lab.errors import ProcessError
+from warren_lab.patience import patient
 
 GRACE_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.05
@@ -87,12 +88,13 @@ class Process:
 
     def wait_until(self, ready: Callable[[], bool], what: str, timeout_seconds: float = 30.0) -> None:
         """Wait until ``ready`` says so; ends early, with the log, if the program does."""
-        deadline = time.monotonic() + timeout_seconds
+        limit = patient(timeout_seconds)
+        deadline = time.monotonic() + limit
         while not ready():
             if not self.running:
                 raise self._failure(f"{self.name} ended with code {self.exit_code} before {what}")
             if time.monotonic() > deadline:
-                raise self._failure(f"{self.name}: {what} took longer than {timeout_seconds:.0f} s")
+                raise self._failure(f"{self.name}: {what} took longer than {limit:.0f} s")
             time.sleep(POLL_SECONDS)
 
     def _failure(self, what: str) -> ProcessError:
@@ -102,7 +104,7 @@ class Process:
         """Ask it to end, and make it end after the grace time; harmless when it already has."""
         self._signal(signal.SIGTERM)
         try:
-            self._popen.wait(grace_seconds)
+            self._popen.wait(patient(grace_seconds))
         except subprocess.TimeoutExpired:
             pass
         self.kill()

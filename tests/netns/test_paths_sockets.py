@@ -20,8 +20,9 @@ from support.requirements import require_root_netns
 from warren_agent.kernel.addresses import reachable, read_addresses
 from warren_agent.paths.actions import IPAddress
 from warren_agent.paths.counters import TransportCounters
-from warren_agent.transport.loopback import SOL_UDP, UDP_GRO, UDP_SEGMENT, LoopbackSocket, SpoofingSocket
+from warren_agent.transport.loopback import SOL_UDP, UDP_GRO, UDP_SEGMENT, LoopbackSocket
 from warren_agent.transport.raw_udp import RawUdp
+from warren_agent.transport.spoofing import SpoofingSocket
 from warren_lab.net import Network, PublicHost, Topology
 from warren_wire import disco, stun
 from warren_wire.addresses import AddrPort
@@ -230,18 +231,35 @@ def test_a_taken_port_gives_the_next_one(network: Network) -> None:
     at_home(network, exchange)
 
 
-def test_a_relayed_packet_can_claim_the_direct_address_of_its_peer(network: Network) -> None:
-    direct = AddrPort(OFFICE, PORT)
-
+@pytest.mark.parametrize(
+    ("direct", "any_address"), [(OFFICE, "0.0.0.0"), (OFFICE_V6, "::")], ids=["v4", "v6"]
+)
+def test_a_relayed_packet_can_claim_the_direct_address_of_its_peer(
+    network: Network, direct: IPAddress, any_address: str
+) -> None:
     async def exchange() -> None:
         counters = TransportCounters()
-        spoofing = SpoofingSocket(wireguard_port=PORT, counters=counters)
-        with udp(IPv4Address("0.0.0.0")) as wireguard:
-            spoofing.inject(direct, [DATA, b"short"])
-            for packet in (DATA, b"short"):
-                assert wireguard.recvfrom(2048) == (packet, (str(OFFICE), PORT))
+        spoofing = SpoofingSocket(wireguard_port=PORT, mark=0, counters=counters)
+        with udp(ip_address(any_address)) as wireguard:
+            spoofing.inject(AddrPort(direct, PORT), [DATA, b"short", b"odd"])
+            for packet in (DATA, b"short", b"odd"):
+                assert wireguard.recvfrom(2048)[:2] == (packet, wireguard_source(direct))
         spoofing.close()
-        assert counters.injected_spoofed == 2
+        assert counters.injected_spoofed == 3
+
+    def wireguard_source(address: IPAddress) -> tuple[object, ...]:
+        return (str(address), PORT) if address.version == 4 else (str(address), PORT, 0, 0)
+
+    at_home(network, exchange)
+
+
+def test_a_relayed_packet_cannot_claim_an_address_of_the_host_itself(network: Network) -> None:
+    async def exchange() -> None:
+        counters = TransportCounters()
+        spoofing = SpoofingSocket(wireguard_port=PORT, mark=0, counters=counters)
+        spoofing.inject(AddrPort(IPv6Address("::1"), PORT), [DATA])
+        spoofing.close()
+        assert (counters.injected_spoofed, counters.loopback_send_errors) == (0, 1)
 
     at_home(network, exchange)
 

@@ -24,6 +24,7 @@ import yaml
 from support.lab import eventually
 from warren_lab.certificates import Authority
 from warren_lab.net import Network, PublicHost, Topology
+from warren_lab.patience import patient
 from warren_lab.process import Process, entering
 
 CONTROL = IPv4Address("203.0.113.10")
@@ -84,7 +85,11 @@ class AgentHost:
         self.file.write_text(yaml.safe_dump(self.settings))
         command = [sys.executable, "-m", "warren_agent", *arguments, "--config", str(self.file)]
         return subprocess.run(
-            entering(command, self.namespace), capture_output=True, text=True, timeout=60, check=False
+            entering(command, self.namespace),
+            capture_output=True,
+            text=True,
+            timeout=patient(60),
+            check=False,
         )
 
     def status(self) -> dict[str, Any]:

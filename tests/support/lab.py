@@ -19,6 +19,7 @@ import pytest
 
 from warren_lab import preflight
 from warren_lab.net import Forward, Network, PublicHost, Router, RouterKind, Topology, Transport, namespaces
+from warren_lab.patience import patient
 from warren_lab.run import sweep
 
 HOME_WAN = IPv4Address("203.0.113.10")
@@ -162,7 +163,7 @@ def connected(
 
 def eventually(check: Callable[[], bool], within: float = 10.0, every: float = 0.05) -> bool:
     """Whether ``check`` came true in time."""
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + patient(within)
     while not check():
         if time.monotonic() > deadline:
             return False

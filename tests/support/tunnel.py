@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from support.agents import AgentHost, Mesh
 from support.lab import open_udp
+from warren_lab.patience import patient
 
 ECHO_PORT = 7777
 
@@ -12,7 +13,7 @@ def answered(world: Mesh, address: str) -> bool:
     """Whether a packet from the home host through the tunnel comes back."""
 
     with open_udp(world.network, "home") as sock:
-        sock.settimeout(0.5)
+        sock.settimeout(patient(0.5))
         try:
             sock.sendto(b"ping", (address, ECHO_PORT))
             return bool(sock.recv(2048))

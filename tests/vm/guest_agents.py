@@ -21,6 +21,7 @@ from support.agents import CONTROL, AgentHost, Mesh, mesh
 from support.lab import echo_udp, eventually
 from support.tunnel import ECHO_PORT, answered
 from warren_lab.net import PublicHost, Router, RouterKind, Topology
+from warren_lab.patience import patient
 
 HOME_WAN, OFFICE_WAN = IPv4Address("203.0.113.21"), IPv4Address("203.0.113.22")
 STREAM_PORT = 7788
@@ -30,12 +31,12 @@ class Connection(http.client.HTTPConnection):
     """To the agent's own socket: starting its command line takes ten seconds in the emulated machine."""
 
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=20)
+        super().__init__("localhost", timeout=patient(20))
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(20)
+        self.sock.settimeout(patient(20))
         self.sock.connect(self._path)
 
 
@@ -125,9 +126,10 @@ class Stream:
         self._sender = world.network.inside("home", self._make)
         self._receiver = world.network.inside("office", self._make)
         self._receiver.bind(("0.0.0.0", STREAM_PORT))
-        self._receiver.settimeout(3.0)
+        self._receiver.settimeout(0.5)
         self._target = (address, STREAM_PORT)
         self._stop = threading.Event()
+        self._given_up = threading.Event()
         self._threads = [threading.Thread(target=self._send), threading.Thread(target=self._receive)]
         self.sent = 0
         self.arrived: set[int] = set()
@@ -148,7 +150,7 @@ class Stream:
             try:
                 self.arrived.add(int.from_bytes(self._receiver.recv(64), "big"))
             except TimeoutError:
-                if self._stop.is_set():
+                if self._given_up.is_set():
                     return
 
     def flows(self) -> bool:
@@ -159,6 +161,9 @@ class Stream:
     def end(self) -> int:
         """Packets that never arrived."""
         self._stop.set()
+        self._threads[0].join()
+        eventually(lambda: len(self.arrived) == self.sent)
+        self._given_up.set()
         for thread in self._threads:
             thread.join()
         self._sender.close()

@@ -6,6 +6,7 @@ wg0 (here) -- veth -- wg0 (namespace far, set by `wg`)
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import time
 from base64 import b64encode
@@ -19,6 +20,9 @@ from warren_agent.config import Config
 from warren_agent.data_plane import UserspacePlane, link_index
 from warren_agent.kernel.interfaces import PeerConfig
 from warren_agent.kernel.wireguard_netlink import KernelWireGuard, kernel_has_wireguard
+from warren_agent.paths.counters import TransportCounters
+from warren_agent.transport.spoofing import SpoofingSocket
+from warren_lab.patience import patient
 from warren_wire.addresses import AddrPort
 from warren_wire.keys import NodePrivate, NodePublic
 
@@ -55,9 +59,11 @@ def far(tmp_path: Path) -> Iterator[None]:
     try:
         command("ip", "link", "add", "near0", "type", "veth", "peer", "name", "far0", "netns", "far")
         command("ip", "addr", "add", "192.0.2.1/24", "dev", "near0")
+        command("ip", "addr", "add", "2001:db8::1/64", "dev", "near0", "nodad")
         command("ip", "link", "set", "near0", "up")
         for endpoint in FAR_ENDPOINTS:
             in_far("ip", "addr", "add", f"{endpoint.ip}/24", "dev", "far0")
+        in_far("ip", "addr", "add", "2001:db8::2/64", "dev", "far0", "nodad")
         in_far("ip", "link", "set", "far0", "up")
         in_far("ip", "link", "add", "wg0", "type", "wireguard")
         (tmp_path / "key").write_text(base64_of(FAR.raw))
@@ -93,7 +99,9 @@ async def connect(device: KernelWireGuard) -> None:
 
 
 def pings(address: str) -> bool:
-    answer = subprocess.run(["ping", "-c", "1", "-W", "5", address], capture_output=True, check=False)
+    answer = subprocess.run(
+        ["ping", "-c", "1", "-W", str(round(patient(5))), address], capture_output=True, check=False
+    )
     return answer.returncode == 0
 
 
@@ -219,6 +227,54 @@ async def test_a_moved_endpoint_keeps_the_session(device: KernelWireGuard, far: 
         assert after.rx_bytes > before.rx_bytes
 
 
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [("192.0.2.1:41641", "192.0.2.2:51820"), ("[2001:db8::1]:41641", "[2001:db8::2]:51820")],
+    ids=["v4", "v6"],
+)
+async def test_a_relayed_packet_moves_neither_the_endpoint_nor_the_own_address(
+    device: KernelWireGuard, far: None, here: str, there: str
+) -> None:
+    """What the far end sends to `relay` is handed on by us, as packets of a relay are."""
+    own, direct = AddrPort.parse(here), AddrPort.parse(there)
+    await connect(device)
+    await device.set_endpoint(FAR.public, direct)
+    assert pings("100.64.0.2")
+    assert far_sees() == here
+    counters = TransportCounters()
+    spoofing = SpoofingSocket(wireguard_port=own.port, mark=0x5700000, counters=counters)
+    before = (await device.peers())[FAR.public]
+    family = socket.AF_INET if own.ip.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as relay:
+        relay.bind((str(own.ip), 0))
+        relay.settimeout(patient(5))
+        in_far(
+            "wg", "set", "wg0", "peer", base64_of(HERE.public.raw), *("endpoint", str(relayed(own, relay)))
+        )
+        far_pings = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs on this loop
+            ["ip", "netns", "exec", "far", "ping", "-c", "1", "-W", str(round(patient(5))), "100.64.0.1"]
+        )
+        spoofing.inject(direct, [relay.recv(2048)])
+        assert far_pings.wait() == 0
+    spoofing.close()
+    assert (counters.injected_spoofed, counters.loopback_send_errors) == (1, 0)
+    after = (await device.peers())[FAR.public]
+    assert after.endpoint == direct
+    assert after.rx_bytes > before.rx_bytes
+    assert after.last_handshake_unix_ns == before.last_handshake_unix_ns
+    # The answer to the ping came straight from here, so the far end has followed it back.
+    assert far_sees() == here
+
+
+def relayed(own: AddrPort, relay: socket.socket) -> AddrPort:
+    return AddrPort(own.ip, relay.getsockname()[1])
+
+
+def far_sees() -> str:
+    """Where the far end last heard this one."""
+    return in_far("wg", "show", "wg0", "endpoints").split()[1]
+
+
 async def test_changed_routes_keep_the_session(device: KernelWireGuard, far: None) -> None:
     await connect(device)
     before = (await device.peers())[FAR.public]
@@ -244,7 +300,7 @@ async def test_a_kernel_device_makes_room_when_another_container_is_to_run_users
     plane = UserspacePlane(config)
     waiting = asyncio.create_task(plane.ensure())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patient(20)):
             while link_index("wg9") is not None:  # noqa: ASYNC110 - nothing tells when a link goes
                 await asyncio.sleep(0.05)
     finally:

@@ -46,7 +46,7 @@ from warren_agent.paths.values import (
 )
 from warren_agent.transport.address_watch import AddressWatch
 from warren_agent.transport.endpoints import EndpointWriter
-from warren_agent.transport.loopback import LoopbackSocket, SpoofingSocket, loopback_ports
+from warren_agent.transport.loopback import LoopbackSocket, loopback_ports
 from warren_agent.transport.own_state import OwnState
 from warren_agent.transport.pings import NO_ANSWER, Pings, by_path
 from warren_agent.transport.port_mapping import PortMapping
@@ -56,6 +56,7 @@ from warren_agent.transport.relay_dial import RelayTls
 from warren_agent.transport.relay_map import regions_of
 from warren_agent.transport.relay_pool import RelayPool
 from warren_agent.transport.relayed import RelayedTraffic
+from warren_agent.transport.spoofing import SpoofingSocket
 from warren_agent.transport.surveyor import Surveyor
 from warren_agent.transport.tunnel_sockets import TsmpSockets
 from warren_agent.transport.wireguard_watch import WireGuardWatch
@@ -228,6 +229,16 @@ class PathEngine:
         """Every peer's path now."""
         return {path.key: self._status_of(path.key) for path in self._machine}
 
+    def carried(self) -> Mapping[tuple[str, str], int]:
+        """Bytes of WireGuard so far, by path and direction."""
+        watch = self._running.wireguard if self._running is not None else None
+        return {
+            ("direct", "received"): watch.direct_received.total if watch is not None else 0,
+            ("direct", "sent"): watch.direct_sent.total if watch is not None else 0,
+            ("relay", "received"): self._relayed.bytes_received,
+            ("relay", "sent"): self._relayed.bytes_sent,
+        }
+
     def _status_of(self, key: NodePublic) -> PathStatus:
         path = self._machine.peer(key)
         assert path is not None
@@ -299,7 +310,7 @@ class PathEngine:
         loopback = LoopbackSocket(wireguard_port=self._port, counters=counters, on_packets=self._on_loopback)
         stack.callback(loopback.close)
         self._loopback_port = loopback.port
-        spoofing = SpoofingSocket(wireguard_port=self._port, counters=counters)
+        spoofing = SpoofingSocket(wireguard_port=self._port, mark=self._mark, counters=counters)
         stack.callback(spoofing.close)
         pool = RelayPool(
             node=self._node,
@@ -328,7 +339,7 @@ class PathEngine:
             machine=self._machine,
             writer=writer,
             loopback_endpoint=self.loopback_endpoint,
-            relayed_in=lambda key: self._records[key].relay_rx_packets,
+            relayed=self._records.__getitem__,
             on_handshake=self._advertise,
             on_new=lambda key: self._relayed.repeat_early(key, loopback),
             done=self._pump,
@@ -348,6 +359,7 @@ class PathEngine:
         assert self._running is not None
         logger.info("local addresses changed")
         self._running.raw.addresses_changed()
+        self._running.spoofing.addresses_changed()
         self._own.network_changed()
         now = time.monotonic()
         self._machine.set_families(self._families.have(self._running.addresses.current), now)

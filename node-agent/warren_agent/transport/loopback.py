@@ -12,12 +12,9 @@ import logging
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from ipaddress import IPv4Address
 from typing import Final
 
 from warren_agent.paths.counters import TransportCounters
-from warren_agent.transport import packets
-from warren_wire.addresses import AddrPort
 
 logger = logging.getLogger(__name__)
 
@@ -130,34 +127,6 @@ def batches(datagrams: Sequence[bytes]) -> Iterator[list[bytes]]:
         size += len(datagram)
     if batch:
         yield batch
-
-
-class SpoofingSocket:
-    """Gives WireGuard relayed packets as if they came directly from a peer's address.
-
-    WireGuard follows every authenticated packet to its source. A stray relayed packet of a peer that we
-    reach directly must therefore claim the direct address, or the peer's traffic would turn to the relay.
-    """
-
-    def __init__(self, *, wireguard_port: int, counters: TransportCounters) -> None:
-        self._wireguard = AddrPort(IPv4Address("127.0.0.1"), wireguard_port)
-        self._counters = counters
-        self._socket = socket.socket(
-            socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_RAW
-        )
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def inject(self, source: AddrPort, datagrams: Sequence[bytes]) -> None:
-        """IPv4 sources only."""
-        for datagram in datagrams:
-            try:
-                self._socket.sendto(packets.ipv4_packet(source, self._wireguard, datagram), ("127.0.0.1", 0))
-            except OSError:
-                self._counters.loopback_send_errors += 1
-            else:
-                self._counters.injected_spoofed += 1
 
 
 def _open(wireguard_port: int) -> socket.socket:

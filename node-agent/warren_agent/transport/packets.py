@@ -1,4 +1,4 @@
-"""UDP and IPv4 headers written and read by hand, and what kernels merge taken apart again. Pure."""
+"""UDP and IP headers written and read by hand, and what kernels merge taken apart again. Pure."""
 
 from __future__ import annotations
 
@@ -58,6 +58,13 @@ def ipv4_packet(source: AddrPort, destination: AddrPort, payload: bytes) -> byte
         "!BBHHHBBH4s4s", 0x45, 0, length, 0, 0, 64, IPPROTO_UDP, 0, source.ip.packed, destination.ip.packed
     )
     return head + udp_header_only(source.port, destination.port, len(payload)) + payload
+
+
+def ipv6_packet(source: AddrPort, destination: AddrPort, payload: bytes) -> bytes:
+    """A whole packet with all its checksums: without that of UDP, IPv6 receivers drop it."""
+    length = UDP_HEADER_BYTES + len(payload)
+    head = struct.pack("!IHBB", 6 << 28, length, IPPROTO_UDP, 64)
+    return head + source.ip.packed + destination.ip.packed + udp_datagram(source, destination, payload)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import Final
 from warren_agent.paths.actions import IPAddress
 from warren_agent.paths.counters import TransportCounters
 from warren_agent.transport import bpf, packets
+from warren_agent.transport.source_addresses import SourceAddresses
 from warren_wire.addresses import AddrPort
 
 logger = logging.getLogger(__name__)
@@ -34,9 +35,6 @@ RECEIVE_BUFFER_BYTES: Final = 1 << 20
 MAX_PACKET_BYTES: Final = 65535
 READS_PER_WAKE: Final = 64
 """Then other work gets its turn."""
-
-SOURCE_SECONDS: Final = 10.0
-MAX_SOURCES: Final = 4096
 
 
 class RawUdp:
@@ -143,34 +141,6 @@ class RawUdp:
         for message in messages:
             self._counters.raw_received += 1
             self._on_message(message, received.source, received.local)
-
-
-class SourceAddresses:
-    """Which address the host sends from towards a destination; the checksum covers it.
-
-    A connected UDP socket asks the routing table without sending anything.
-    """
-
-    def __init__(self, mark: int) -> None:
-        self._mark = mark
-        self._known: dict[IPAddress, tuple[IPv4Address, float]] = {}
-
-    def forget(self) -> None:
-        self._known.clear()
-
-    def towards(self, destination: AddrPort, now: float) -> IPv4Address:
-        known = self._known.get(destination.ip)
-        if known is not None and now < known[1]:
-            return known[0]
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            if self._mark:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
-            probe.connect((str(destination.ip), destination.port))
-            address = IPv4Address(probe.getsockname()[0])
-        if len(self._known) >= MAX_SOURCES:
-            self._known.clear()
-        self._known[destination.ip] = (address, now + SOURCE_SECONDS)
-        return address
 
 
 def _open(family: socket.AddressFamily, port: int, mark: int) -> socket.socket:

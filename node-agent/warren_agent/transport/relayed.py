@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Address
 from typing import Final
 
 from warren_agent.paths.counters import TransportCounters
@@ -13,9 +12,10 @@ from warren_agent.paths.loopback_addresses import LoopbackAddresses
 from warren_agent.paths.machine import PathMachine
 from warren_agent.paths.relays import RelayRoutes
 from warren_agent.paths.values import PathPeer
-from warren_agent.transport.loopback import LoopbackSocket, SpoofingSocket
+from warren_agent.transport.loopback import LoopbackSocket
 from warren_agent.transport.records import PeerRecord
 from warren_agent.transport.relay_pool import RelayPool
+from warren_agent.transport.spoofing import SpoofingSocket
 from warren_wire import disco as disco_wire
 from warren_wire.derp.client import ClientEvent, PacketReceived, PeerGone
 from warren_wire.keys import NodePublic
@@ -42,6 +42,9 @@ class RelayedTraffic:
         self._counters = counters
         self._early = EarlyHandshakes()
         self.routes = RelayRoutes()
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        """Of WireGuard alone, without disco, over all peers."""
 
     def from_wireguard(self, address: bytes, datagrams: list[memoryview], pool: RelayPool) -> None:
         """Packets that WireGuard sent to a peer's packed loopback address."""
@@ -49,6 +52,9 @@ class RelayedTraffic:
         if key is None or key not in self._machine:
             self._counters.loopback_foreign += len(datagrams)
             return
+        size = sum(map(len, datagrams))
+        self._records[key].relay_tx_bytes += size
+        self.bytes_sent += size
         self.send(key, [bytes(datagram) for datagram in datagrams], 0, pool)
         if any(len(datagram) > KEEPALIVE_BYTES for datagram in datagrams):
             self._machine.activity(key, time.monotonic())
@@ -74,7 +80,10 @@ class RelayedTraffic:
             elif isinstance(event, PeerGone):
                 self.routes.gone(event.peer, region)
         for key, packets in groups.items():
+            size = sum(map(len, packets))
             self._records[key].relay_rx_packets += len(packets)
+            self._records[key].relay_rx_bytes += size
+            self.bytes_received += size
             self._machine.relayed(key, now)
             self._inject(key, packets, loopback, spoofing)
 
@@ -107,7 +116,7 @@ class RelayedTraffic:
         if path is None:
             return
         wanted = path.wanted()
-        if wanted is not None and isinstance(wanted.ip, IPv4Address):
+        if wanted is not None and not wanted.ip.is_link_local:
             spoofing.inject(wanted, packets)
         else:
             loopback.inject(self._addresses.of(key).packed, packets)

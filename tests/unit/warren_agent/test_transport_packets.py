@@ -122,6 +122,19 @@ def test_a_whole_packet_reads_back() -> None:
     assert packets.parse_ipv4(packet) == packets.Received(HOME, OFFICE.ip, b"payload")
 
 
+@pytest.mark.parametrize("payload", [b"", b"odd", bytes(1200)])
+def test_a_whole_packet_of_ipv6_has_the_checksum_that_receivers_ask_for(payload: bytes) -> None:
+    source, own = AddrPort.parse("[2001:db8::2]:51820"), AddrPort.parse("[2001:db8::1]:41641")
+    packet = packets.ipv6_packet(source, own, payload)
+    assert packet[:4] == b"\x60\0\0\0"
+    assert struct.unpack("!HBB", packet[4:8]) == (8 + len(payload), 17, 64)
+    assert (packet[8:24], packet[24:40]) == (source.ip.packed, own.ip.packed)
+    assert packet[40:] == packets.udp_datagram(source, own, payload)
+    # With its own checksum in it, the sum over everything is zero (RFC 8200, section 8.1).
+    pseudo = packet[8:40] + struct.pack("!II", 8 + len(payload), 17)
+    assert packets.checksum(pseudo, packet[40:]) == 0
+
+
 def test_options_are_skipped_and_short_packets_refused() -> None:
     received = packets.parse_ipv4(v4(b"payload", options=bytes(12)))
     assert received is not None
