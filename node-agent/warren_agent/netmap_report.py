@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from warren_agent import metrics
-from warren_agent.desired import Refusal
+from warren_agent.allotment import Refusal
 from warren_agent.member import Member
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,10 @@ from warren_agent.paths.actions import SendDatagram, SendRelayed
 from warren_agent.paths.counters import TransportCounters
 from warren_agent.paths.loopback_addresses import LoopbackAddresses
 from warren_agent.paths.values import PathKind
-from warren_agent.transport.loopback import LoopbackSocket, SpoofingSocket
+from warren_agent.transport.loopback import LoopbackSocket
 from warren_agent.transport.relay_dial import RelayTls
 from warren_agent.transport.relayed import RelayedTraffic
+from warren_agent.transport.spoofing import SpoofingSocket
 from warren_agent.transport.surveyor import Surveyor
 from warren_wire import disco, stun
 from warren_wire.addresses import AddrPort

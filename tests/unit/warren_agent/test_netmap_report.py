@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from support.members import member, networks
-from warren_agent.desired import Reason, Refusal
+from warren_agent.allotment import Reason, Refusal
 from warren_agent.netmap_report import MAX_TOLD, NetmapReport
 
 REFUSAL = Refusal("office", networks("0.0.0.0/0")[0], Reason.DEFAULT_ROUTE)
