@@ -13,8 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Network
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from warren_lab.certificates import Authority
 from warren_lab.errors import ProcessError
@@ -26,6 +25,7 @@ from warren_lab.scenario.lines import echo_lines
 from warren_lab.scenario.nodes import Node, OurNode, Side, StockNode, Via
 from warren_lab.scenario.overlay import derper_region
 from warren_lab.scenario.probe import echo
+from warren_lab.scenario.standing import Standing
 from warren_lab.tools import Toolbox
 
 DERPER: Final = IPv4Address("203.0.113.60")
@@ -56,25 +56,12 @@ DERPER_REGION: Final = derper_region(901, DERPER)
 STOCK_PORT: Final = 41642
 
 
-class Lab:
+class Lab(Standing):
     """The network with both control servers and relays running. A context manager that removes it."""
 
     def __init__(self, toolbox: Toolbox) -> None:
         self.toolbox = toolbox
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        try:
-            self._build()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
+        super().__init__()
 
     def _build(self) -> None:
         self.run = self._stack.enter_context(Run())

@@ -93,8 +93,11 @@ class Presence:
     async def all_offline(self) -> None:
         """At the end: remembers when the connected nodes were last seen."""
         now = self._clock()
-        for node in [node for node in self._store.snapshot.nodes.values() if node.online]:
-            await self._offline(node.id, now)
+        async with self._store.writing() as writer:
+            online = (node for node in writer.snapshot.nodes.values() if node.online)
+            gone = [dataclasses.replace(node, online=False, last_seen=now) for node in online]
+            if gone:
+                await writer.put(*gone, durable=False, dirty=True)
 
     async def _offline(self, number: int, since: datetime) -> None:
         async with self._store.writing() as writer:

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import sys
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -95,6 +97,7 @@ class Agent:
             ssl_context=ssl_context,
             on_netmap=self._on_netmap,
             on_registered=self._on_registered,
+            on_login=_ask_for_login,
             ping=self._ping_for_control,
         )
         self._own: Member | None = None
@@ -132,6 +135,7 @@ class Agent:
             paths=self._engine.path_counters,
             transport=self._engine.transport_counters,
             status=self._engine.status,
+            carried=self._engine.carried,
         )
         REGISTRY.register(collector)
         try:
@@ -278,6 +282,7 @@ class Agent:
                 desired=wanted,
                 paths=self._engine.status(),
                 wireguard=wireguard,
+                now=datetime.now(UTC),
                 errors=tuple(dict.fromkeys(errors)),
             )
         )
@@ -359,6 +364,12 @@ class Agent:
         """A person takes this node down: `run` ends."""
         if not self._ended.done():
             self._ended.set_result(None)
+
+
+def _ask_for_login(url: str) -> None:
+    logger.warning("a person must log in to let this node join", extra={"url": url})
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\nTo let this host join, open:\n\n\t{url}\n\n")
 
 
 def _milliseconds(seconds: float | None) -> float | None:

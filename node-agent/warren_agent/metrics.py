@@ -11,6 +11,7 @@ from prometheus_client import Counter, Gauge, Summary
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from warren_agent.control import c2n
 from warren_agent.paths.counters import PathCounters, TransportCounters
 from warren_agent.paths.values import PathKind, PathStatus
 from warren_wire.keys import NodePublic
@@ -20,6 +21,9 @@ REGISTRATIONS: Final = Counter(
 )
 CONTROL_CONNECTED: Final = Gauge("warren_agent_control_connected", "1 while the map stream is open.")
 MAP_RESPONSES: Final = Counter("warren_agent_map_responses", "Messages of the map stream.", ["kind"])
+SERVER_REQUESTS: Final = Counter(
+    "warren_agent_server_requests", "Requests of the control server into this node.", ["outcome"]
+)
 APPLIES: Final = Counter(
     "warren_agent_applies", "Rounds that brought the host to the network map.", ["outcome"]
 )
@@ -40,8 +44,14 @@ for _outcome in ("accepted", "refused"):
     REGISTRATIONS.labels(_outcome)
 for _kind in ("full", "delta", "keep_alive"):
     MAP_RESPONSES.labels(_kind)
+for _answered in c2n.Outcome:
+    SERVER_REQUESTS.labels(_answered.value)
 for _outcome in ("unchanged", "changed", "failed"):
     APPLIES.labels(_outcome)
+
+
+Carried = Mapping[tuple[str, str], int]
+"""Bytes by path (`direct`, `relay`) and direction (`received`, `sent`)."""
 
 
 class PathCollector(Collector):
@@ -53,7 +63,9 @@ class PathCollector(Collector):
         paths: PathCounters,
         transport: TransportCounters,
         status: Callable[[], Mapping[NodePublic, PathStatus]],
+        carried: Callable[[], Carried],
     ) -> None:
+        self._carried = carried
         self._paths = paths
         self._transport = transport
         self._status = status
@@ -64,6 +76,14 @@ class PathCollector(Collector):
         for kind in PathKind:
             paths.add_metric([kind.value], kinds[kind])
         yield paths
+        carried = CounterMetricFamily(
+            "warren_agent_bytes",
+            "Bytes of WireGuard by the kind of path and the direction.",
+            labels=["path", "direction"],
+        )
+        for (path, direction), count in self._carried().items():
+            carried.add_metric([path, direction], count)
+        yield carried
         for name, text, counters in (
             ("warren_agent_path_events", "What path discovery did.", asdict(self._paths)),
             ("warren_agent_transport_events", "What sockets and relays did.", asdict(self._transport)),

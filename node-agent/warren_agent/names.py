@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Final
 
-from warren_agent.desired import Address
+from warren_agent.allotment import Address
 from warren_wire.control.messages import DERPMap
 
 FRESH_SECONDS: Final = 300.0

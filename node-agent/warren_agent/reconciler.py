@@ -13,11 +13,12 @@ from collections.abc import Callable
 from typing import Final
 
 from warren_agent import metrics
+from warren_agent.allotment import Judgements, Surroundings
 from warren_agent.apply import Applier
 from warren_agent.config import Config
 from warren_agent.control.address import ServerAddress
 from warren_agent.data_plane import Plane, link_index
-from warren_agent.desired import Desired, Surroundings, desired, taken_range
+from warren_agent.desired import Desired, desired, taken_range
 from warren_agent.errors import AgentError, SetupError
 from warren_agent.host import Network
 from warren_agent.inbound import DENY_ALL, PacketFilter
@@ -59,6 +60,7 @@ class Reconciler:
         self._applier = applier
         self._on_setup_error = on_setup_error
         self._resolver = Resolver()
+        self._judgements = Judgements()
         self._control_host = ServerAddress.parse(config.server_url).host
         self._wake = asyncio.Event()
         self._own: Member | None = None
@@ -161,7 +163,9 @@ class Reconciler:
                 self._looked_at = asyncio.get_running_loop().time()
             if not self.applied:
                 self._require_free_range(own, around)
-            wanted = desired(own, members, self._config, around, self._packet_filter.allowances)
+            wanted = desired(
+                own, members, self._config, around, self._packet_filter.allowances, self._judgements
+            )
             actions, problems = await self._applier.round(wanted.host, remove=self._current, look=look)
         except SetupError as error:
             self._on_setup_error(error)

@@ -9,6 +9,7 @@ from typing import Any
 
 from warren_agent.control.client import ControlStatus
 from warren_agent.desired import Desired
+from warren_agent.detours import why_not_direct
 from warren_agent.kernel.interfaces import PeerStats
 from warren_agent.member import Member
 from warren_agent.paths.values import LocalState, PathStatus
@@ -33,6 +34,7 @@ class Snapshot:
     desired: Desired | None
     paths: Mapping[NodePublic, PathStatus]
     wireguard: Mapping[NodePublic, PeerStats]
+    now: datetime
     errors: tuple[str, ...]
 
 
@@ -97,6 +99,7 @@ def _handshake(unix_ns: int) -> str | None:
 
 def _peer(member: Member, snapshot: Snapshot) -> dict[str, Any]:
     stats = snapshot.wireguard.get(member.key)
+    path = snapshot.paths.get(member.key)
     peer = snapshot.desired.host.peers.get(member.key) if snapshot.desired is not None else None
     used = peer.allowed_ips if peer is not None else frozenset()
     return {
@@ -106,7 +109,8 @@ def _peer(member: Member, snapshot: Snapshot) -> dict[str, Any]:
         "addresses": _addresses(member),
         "routes": [str(network) for network in member.routes if network in used],
         "online": member.online,
-        **_path(snapshot.paths.get(member.key), snapshot.derp_map),
+        **_path(path, snapshot.derp_map),
+        "not_direct": why_not_direct(member, path, snapshot.local, snapshot.now),
         "rx_bytes": stats.rx_bytes if stats is not None else 0,
         "tx_bytes": stats.tx_bytes if stats is not None else 0,
         "last_handshake": _handshake(stats.last_handshake_unix_ns) if stats is not None else None,
@@ -130,6 +134,7 @@ def document(snapshot: Snapshot) -> dict[str, Any]:
             "connected": control.connected,
             "since": text_of(control.since),
             "last_error": control.last_error,
+            "login_url": control.login_url,
         },
         "home_relay": {"region_id": home, "code": region_code(snapshot.derp_map, home)} if home else None,
         "endpoints": [str(e) for e in snapshot.local.endpoints] if snapshot.local is not None else [],

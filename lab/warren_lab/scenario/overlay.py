@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from warren_lab.certificates import Authority
 from warren_lab.hosts import Derper, WarrenControl
@@ -23,6 +21,7 @@ from warren_lab.net.topology import public_v6_of
 from warren_lab.run import Run
 from warren_lab.scenario.nodes import Node, OurNode, Side, StockNode
 from warren_lab.scenario.probe import echo
+from warren_lab.scenario.standing import Standing
 from warren_lab.tools import Toolbox
 
 CONTROL: Final = PublicHost("control", IPv4Address("203.0.113.2"))
@@ -51,7 +50,7 @@ def derper_region(
     return {"RegionID": region, "RegionCode": code, "RegionName": code, "Nodes": [node]}
 
 
-class Overlay:
+class Overlay(Standing):
     """A context manager: the network and the servers run when it is entered, nothing is left when it ends."""
 
     def __init__(
@@ -65,20 +64,7 @@ class Overlay:
         self.toolbox = toolbox
         self.nodes: dict[str, Node] = {}
         self.relays: dict[str, Derper] = {}
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        try:
-            self._build()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
+        super().__init__()
 
     def _build(self) -> None:
         self.run = self._stack.enter_context(Run())

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from warren_lab import cluster, images, tools
 from warren_lab.certificates import Authority, KeyPair
 from warren_lab.cluster import Cluster, ClusterSpec
 from warren_lab.net import Forward, Network, Router, Topology, Transport
 from warren_lab.run import Run, sweep
+from warren_lab.scenario.standing import Standing
 from warren_lab.tools import Progress
 
 Say = Callable[[str], None]
@@ -62,27 +61,14 @@ TOPOLOGY: Final = Topology(
 )
 
 
-class World:
+class World(Standing):
     """A context manager: everything runs when it is entered, and nothing is left when it ends."""
 
     def __init__(self, *, say: Say, progress: Progress, logs: Path | None = None) -> None:
         self._say = say
         self._progress = progress
         self._logs = logs
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        try:
-            self._build()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
+        super().__init__()
 
     def _build(self) -> None:
         self.toolbox = tools.ensure(progress=self._progress)

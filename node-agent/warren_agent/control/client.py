@@ -20,10 +20,12 @@ from msgspec import structs
 
 from warren_agent import metrics
 from warren_agent.config import Config
+from warren_agent.control import c2n
 from warren_agent.control.address import ServerAddress
-from warren_agent.control.connection import ControlConnection
+from warren_agent.control.connection import REQUEST_SECONDS, ControlConnection
 from warren_agent.control.registration import (
     CAPABILITY_VERSION,
+    LogIn,
     Refused,
     Step,
     after_registration,
@@ -46,6 +48,7 @@ from warren_wire.control.messages import (
     Hostinfo,
     PingRequest,
     PingResponse,
+    RegisterRequest,
     RegisterResponse,
     decode,
     encode,
@@ -59,6 +62,8 @@ WATCHDOG_SECONDS: Final = 120.0
 """A server says something at least once a minute; silence this long means that the connection is dead."""
 MAX_BACKOFF_SECONDS: Final = 30.0
 MAX_PING_KINDS: Final = 8
+LOGIN_SECONDS: Final = 900.0
+"""How long one question waits for a person to log in; then it is asked anew, for the same login."""
 _MAX_KEY_FILE_BYTES: Final = 4096
 _MAX_ERROR_BYTES: Final = 4096
 
@@ -71,6 +76,8 @@ class ControlStatus:
     connected: bool = False
     since: datetime | None = None
     last_error: str | None = None
+    login_url: str | None = None
+    """Where a person must log in first."""
 
 
 class KeyRotationError(ControlError):
@@ -89,11 +96,14 @@ class ControlClient:
         ssl_context: ssl.SSLContext,
         on_netmap: Callable[[Netmap], None],
         on_registered: Callable[[], None],
+        on_login: Callable[[str], None],
         ping: Callable[[str, str], Awaitable[PingResponse]],
         watchdog_seconds: float = WATCHDOG_SECONDS,
     ) -> None:
-        """`known`: this node key was registered before, so the join key is not presented again. `ping` gets
-        the kind and the address of a ping that the server asks for."""
+        """`known`: this node key was registered before, so the join key is not presented again. `on_login`
+        gets each new link at which a person must log in. `ping` gets the kind and the address of a ping that
+        the server asks for."""
+        self._on_login = on_login
         self._ping = ping
         self._watchdog_seconds = watchdog_seconds
         self._config = config
@@ -110,6 +120,7 @@ class ControlClient:
         self._told: tuple[Hostinfo, LocalState | None] | None = None
         self._backoff = Backoff(0.5, MAX_BACKOFF_SECONDS)
         self._last_ping_url = ""
+        self._login_shown = ""
         self.status = ControlStatus(config.server_url)
 
     def set_local_state(self, local: LocalState) -> None:
@@ -142,11 +153,11 @@ class ControlClient:
         elif changed:
             logger.warning("no connection to the control server, trying again", extra={"reason": text})
 
-    def _set_status(self, *, connected: bool, error: str | None) -> None:
+    def _set_status(self, *, connected: bool, error: str | None, login_url: str | None = None) -> None:
         since = self.status.since
         if since is None or connected != self.status.connected:
             since = datetime.now(UTC)
-        self.status = ControlStatus(self._config.server_url, connected, since, error)
+        self.status = ControlStatus(self._config.server_url, connected, since, error, login_url)
         metrics.CONTROL_CONNECTED.set(1 if connected else 0)
 
     async def _session(self) -> None:
@@ -172,14 +183,11 @@ class ControlClient:
     async def _register(self, connection: ControlConnection) -> None:
         auth_key = await asyncio.to_thread(self._read_auth_key)
         present = None if self._known else auth_key
+        login = ""
         while True:
-            request = register_request(self._keys, self._hostinfo(), present)
-            answer = await connection.request("POST", "/machine/register", encode(request))
-            if answer.status != 200:
-                text = readable(answer.body.decode(errors="replace"))
-                raise RegistrationError(f"registration failed with status {answer.status}: {text}")
+            request = register_request(self._keys, self._hostinfo(), present, login)
             outcome = after_registration(
-                decode(RegisterResponse, answer.body),
+                await self._registration(connection, request),
                 sent_auth_key=present is not None,
                 has_auth_key=auth_key is not None,
             )
@@ -190,6 +198,11 @@ class ControlClient:
                     if self._keys.previous_node is not None:
                         raise RegistrationError("the control server calls a fresh node key expired")
                     raise KeyRotationError("the node key has expired")
+                case LogIn(url):
+                    if login:
+                        raise RegistrationError(f"nobody logged in at {login} in time")
+                    login = url
+                    self._must_log_in(url)
                 case Step.USE_AUTH_KEY:
                     present = auth_key
                 case Step.REGISTERED:
@@ -199,6 +212,22 @@ class ControlClient:
         metrics.REGISTRATIONS.labels("accepted").inc()
         logger.info("registered with the control server", extra={"node": self._keys.node.public.short()})
         self._on_registered()
+
+    @staticmethod
+    async def _registration(connection: ControlConnection, request: RegisterRequest) -> RegisterResponse:
+        seconds = LOGIN_SECONDS if request.followup else REQUEST_SECONDS
+        answer = await connection.request("POST", "/machine/register", encode(request), seconds=seconds)
+        if answer.status != 200:
+            text = readable(answer.body.decode(errors="replace"))
+            raise RegistrationError(f"registration failed with status {answer.status}: {text}")
+        return decode(RegisterResponse, answer.body)
+
+    def _must_log_in(self, url: str) -> None:
+        text = f"a person must log in at {url}; or give a join key with auth_key_file"
+        self._set_status(connected=False, error=text, login_url=url)
+        if url != self._login_shown:
+            self._login_shown = url
+            self._on_login(url)
 
     def _read_auth_key(self) -> str | None:
         """Read each time: a mounted secret may have been renewed since."""
@@ -276,9 +305,14 @@ class ControlClient:
         return netmap
 
     async def _answer(self, ping: PingRequest, connection: ControlConnection) -> None:
-        """A sign of life, or one answer for each kind of ping; requests into the node are not offered."""
+        """A sign of life, one answer for each kind of ping, or the answer to a request into the node."""
         kinds = [kind for kind in ping.types.split(",") if kind][:MAX_PING_KINDS]
         if "c2n" in kinds:
+            # Over Noise whatever the request says, as stock nodes do.
+            asked = structs.replace(ping, url_is_noise=True)
+            outcome, response = c2n.answer(ping.payload or b"")
+            metrics.SERVER_REQUESTS.labels(outcome.value).inc()
+            await self._post(asked, response, connection)
             return
         if not kinds:
             await self._post(ping, None, connection)

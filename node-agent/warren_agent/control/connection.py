@@ -160,10 +160,18 @@ class ControlConnection:
             async with asyncio.timeout(1.0):
                 await self._writer.wait_closed()
 
-    async def request(self, method: str, path: str, body: bytes, *, limit: int = MAX_ANSWER_BYTES) -> Answer:
-        """One question, one answer; raises `ControlError`."""
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        *,
+        limit: int = MAX_ANSWER_BYTES,
+        seconds: float = REQUEST_SECONDS,
+    ) -> Answer:
+        """One question, one answer; raises `ControlError`, also for none within `seconds`."""
         try:
-            async with asyncio.timeout(REQUEST_SECONDS):
+            async with asyncio.timeout(seconds):
                 async with self.stream(method, path, body) as (status, chunks):
                     answer = bytearray()
                     async for chunk in chunks:
@@ -172,7 +180,7 @@ class ControlConnection:
                             raise ControlError(f"the control server's answer to {path} is too long")
                     return Answer(status, bytes(answer))
         except TimeoutError as error:
-            raise ControlError(f"no answer to {path} within {REQUEST_SECONDS:.0f} s") from error
+            raise ControlError(f"no answer to {path} within {seconds:.0f} s") from error
 
     @contextlib.asynccontextmanager
     async def stream(

@@ -25,6 +25,7 @@ from warren_wire.keys import NodePublic
 CAPABILITY_VERSION: Final = 130
 """The control protocol's version that this agent keeps to; servers in use refuse less than 113."""
 _MAX_ERROR_TEXT: Final = 200
+_MAX_LINK: Final = 2000
 _NO_LOCK_KEY: Final = f"nlpub:{bytes(32).hex()}"
 _UNKNOWN_NODE: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
@@ -46,6 +47,13 @@ class Refused:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class LogIn:
+    """A person must open this link; the server answers a follow-up once that is done."""
+
+    url: str
+
+
 def readable(text: str) -> str:
     """A server's words, safe to show on one line."""
     shown = "".join(c if c.isprintable() else " " for c in text[: 4 * _MAX_ERROR_TEXT]).strip()
@@ -65,13 +73,15 @@ def hostinfo(config: Config, version: str, machine: str, local: LocalState | Non
     )
 
 
-def register_request(keys: Keys, info: Hostinfo, auth_key: str | None) -> RegisterRequest:
+def register_request(keys: Keys, info: Hostinfo, auth_key: str | None, followup: str = "") -> RegisterRequest:
+    """`followup` is the link of a login that is waited for."""
     return RegisterRequest(
         version=CAPABILITY_VERSION,
         node_key=keys.node.public,
         old_node_key=NodePublic.zero() if keys.previous_node is None else keys.previous_node.public,
         nl_key=_NO_LOCK_KEY,
         auth=None if auth_key is None else RegisterAuth(auth_key=auth_key),
+        followup=followup,
         hostinfo=info,
     )
 
@@ -107,7 +117,7 @@ def map_request(keys: Keys, info: Hostinfo, local: LocalState | None, *, stream:
 
 def after_registration(
     response: RegisterResponse, *, sent_auth_key: bool, has_auth_key: bool
-) -> Step | Refused:
+) -> Step | LogIn | Refused:
     if response.error:
         # A node that is known registers without its key; a server that forgot it asks for the key that way.
         if has_auth_key and not sent_auth_key:
@@ -119,9 +129,23 @@ def after_registration(
     if response.auth_url:
         if has_auth_key and not sent_auth_key:
             return Step.USE_AUTH_KEY
-        url = readable(response.auth_url)
-        return Refused(f"a person must log in at {url}; or give a join key with auth_key_file")
+        if not _is_link(response.auth_url):
+            return Refused("the control server asks for a login and gives no usable link")
+        return LogIn(response.auth_url)
     return Step.REGISTERED
+
+
+def _is_link(text: str) -> bool:
+    """It is shown on terminals and sent back letter by letter."""
+    parts = text.partition("://")
+    return (
+        parts[0] in {"http", "https"}
+        and bool(parts[2])
+        and len(text) <= _MAX_LINK
+        and text.isascii()
+        and text.isprintable()
+        and " " not in text
+    )
 
 
 def poll_failure(status: int, text: str) -> ControlError:

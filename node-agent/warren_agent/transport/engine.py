@@ -229,6 +229,16 @@ class PathEngine:
         """Every peer's path now."""
         return {path.key: self._status_of(path.key) for path in self._machine}
 
+    def carried(self) -> Mapping[tuple[str, str], int]:
+        """Bytes of WireGuard so far, by path and direction."""
+        watch = self._running.wireguard if self._running is not None else None
+        return {
+            ("direct", "received"): watch.direct_received.total if watch is not None else 0,
+            ("direct", "sent"): watch.direct_sent.total if watch is not None else 0,
+            ("relay", "received"): self._relayed.bytes_received,
+            ("relay", "sent"): self._relayed.bytes_sent,
+        }
+
     def _status_of(self, key: NodePublic) -> PathStatus:
         path = self._machine.peer(key)
         assert path is not None
@@ -329,7 +339,7 @@ class PathEngine:
             machine=self._machine,
             writer=writer,
             loopback_endpoint=self.loopback_endpoint,
-            relayed_in=lambda key: self._records[key].relay_rx_packets,
+            relayed=self._records.__getitem__,
             on_handshake=self._advertise,
             on_new=lambda key: self._relayed.repeat_early(key, loopback),
             done=self._pump,

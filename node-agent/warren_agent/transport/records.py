@@ -21,6 +21,9 @@ class PeerRecord:
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     relay_rx_packets: int = 0
     relay_tx_packets: int = 0
+    relay_rx_bytes: int = 0
+    relay_tx_bytes: int = 0
+    """Of WireGuard alone, without disco."""
     history: deque[PathChange] = field(default_factory=lambda: deque(maxlen=HISTORY_ENTRIES))
 
     def changed(self, event: PathChanged) -> None:

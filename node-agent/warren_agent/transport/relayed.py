@@ -42,6 +42,9 @@ class RelayedTraffic:
         self._counters = counters
         self._early = EarlyHandshakes()
         self.routes = RelayRoutes()
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        """Of WireGuard alone, without disco, over all peers."""
 
     def from_wireguard(self, address: bytes, datagrams: list[memoryview], pool: RelayPool) -> None:
         """Packets that WireGuard sent to a peer's packed loopback address."""
@@ -49,6 +52,9 @@ class RelayedTraffic:
         if key is None or key not in self._machine:
             self._counters.loopback_foreign += len(datagrams)
             return
+        size = sum(map(len, datagrams))
+        self._records[key].relay_tx_bytes += size
+        self.bytes_sent += size
         self.send(key, [bytes(datagram) for datagram in datagrams], 0, pool)
         if any(len(datagram) > KEEPALIVE_BYTES for datagram in datagrams):
             self._machine.activity(key, time.monotonic())
@@ -74,7 +80,10 @@ class RelayedTraffic:
             elif isinstance(event, PeerGone):
                 self.routes.gone(event.peer, region)
         for key, packets in groups.items():
+            size = sum(map(len, packets))
             self._records[key].relay_rx_packets += len(packets)
+            self._records[key].relay_rx_bytes += size
+            self.bytes_received += size
             self._machine.relayed(key, now)
             self._inject(key, packets, loopback, spoofing)
 

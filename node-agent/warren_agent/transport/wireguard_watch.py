@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import Final
 
 from warren_agent.kernel.interfaces import PeerStats, WireGuard, WireGuardError
+from warren_agent.paths.direct_bytes import DirectBytes
 from warren_agent.paths.machine import PathMachine
 from warren_agent.paths.traffic import Counts, between
 from warren_agent.transport.endpoints import EndpointWriter
+from warren_agent.transport.records import PeerRecord
 from warren_wire.addresses import AddrPort
 from warren_wire.keys import NodePublic
 
@@ -42,18 +44,20 @@ class WireGuardWatch:
         machine: PathMachine,
         writer: EndpointWriter,
         loopback_endpoint: Callable[[NodePublic], AddrPort],
-        relayed_in: Callable[[NodePublic], int],
+        relayed: Callable[[NodePublic], PeerRecord],
         on_handshake: Callable[[NodePublic], None],
         on_new: Callable[[NodePublic], None],
         done: Callable[[], None],
     ) -> None:
-        """`relayed_in` counts the packets that relays brought for a peer so far. `on_handshake` is called
+        """`relayed` has what relays carried for a peer so far. `on_handshake` is called
         for each new session with a peer, `on_new` for each peer that WireGuard did not have before."""
         self._wireguard = wireguard
         self._machine = machine
         self._writer = writer
         self._loopback_endpoint = loopback_endpoint
-        self._relayed_in = relayed_in
+        self._relayed = relayed
+        self.direct_received = DirectBytes()
+        self.direct_sent = DirectBytes()
         self._on_handshake = on_handshake
         self._on_new = on_new
         self._done = done
@@ -76,6 +80,8 @@ class WireGuardWatch:
     def forget(self, key: NodePublic) -> None:
         self._counts.pop(key, None)
         self._handshakes.pop(key, None)
+        self.direct_received.forget(key)
+        self.direct_sent.forget(key)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -110,7 +116,10 @@ class WireGuardWatch:
     def _observe(self, key: NodePublic, stats: PeerStats, now: float) -> None:
         path = self._machine.peer(key)
         assert path is not None
-        new = Counts(stats.rx_bytes, stats.tx_bytes, self._relayed_in(key))
+        relayed = self._relayed(key)
+        self.direct_received.observe(key, stats.rx_bytes, relayed.relay_rx_bytes)
+        self.direct_sent.observe(key, stats.tx_bytes, relayed.relay_tx_bytes)
+        new = Counts(stats.rx_bytes, stats.tx_bytes, relayed.relay_rx_packets)
         old = self._counts.get(key)
         self._counts[key] = new
         # Wall-clock time: only that it changed means something.

@@ -29,6 +29,7 @@ from warren_wire.control.messages import (
     PeerChange,
     PingRequest,
     PingResponse,
+    RegisterRequest,
     RegisterResponse,
     decode,
 )
@@ -64,6 +65,7 @@ class Node_:  # noqa: N801
     client: ControlClient
     maps: list[Netmap] = field(default_factory=list)
     registered: list[bool] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
 
 
@@ -93,6 +95,7 @@ async def start(control: ScriptedControl, tmp_path: Path) -> AsyncIterator[Start
     ) -> Node_:
         maps: list[Netmap] = []
         registered: list[bool] = []
+        links: list[str] = []
         config = Config(
             server_url=control.url, hostname="home", auth_key_file=tmp_path / "join" if join_key else None
         )
@@ -104,10 +107,11 @@ async def start(control: ScriptedControl, tmp_path: Path) -> AsyncIterator[Start
             ssl_context=client_context(),
             on_netmap=maps.append,
             on_registered=lambda: registered.append(True),
+            on_login=links.append,
             ping=pinged,
             watchdog_seconds=watchdog_seconds,
         )
-        node = Node_(client, maps, registered, asyncio.create_task(client.run()))
+        node = Node_(client, maps, registered, links, asyncio.create_task(client.run()))
         nodes.append(node)
         return node
 
@@ -289,17 +293,43 @@ async def test_the_result_of_each_kind_of_ping_is_posted(
     assert (answer.ip, answer.latency_seconds, answer.err) == ("100.64.0.2", 0.25, "")
 
 
-async def test_requests_into_the_node_are_not_answered(control: ScriptedControl, start: Start) -> None:
+async def test_a_request_into_the_node_is_answered_over_noise(control: ScriptedControl, start: Start) -> None:
     await start()
     poll = await polled(control)
     poll.send(FIRST)
-    ping = PingRequest(url=f"{control.url}/pong?id=8", types="c2n", payload=b"GET /echo HTTP/1.1\r\n\r\n")
+    asked = b"POST /echo HTTP/1.1\r\nHost: node\r\nContent-Length: 5\r\n\r\nhello"
+    # Nothing listens at that address outside Noise.
+    ping = PingRequest(url="http://127.0.0.1:9/pong?id=8", types="c2n", payload=asked)
     poll.send(MapResponse(keep_alive=True, ping_request=ping))
-    alive = PingRequest(url=f"{control.url}/alive?id=9")
-    poll.send(MapResponse(keep_alive=True, ping_request=alive))
     async with asyncio.timeout(20):
-        assert await control.signs_of_life.get() == "HEAD /alive?id=9"
-    assert control.ping_results.empty()
+        path, body = await control.ping_results.get()
+    assert path == "/pong?id=8"
+    assert body.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert body.endswith(b"\r\n\r\nhello")
+
+
+async def test_a_login_link_is_shown_once_and_followed(control: ScriptedControl, start: Start) -> None:
+    link = "https://203.0.113.10/register/abc"
+    done = asyncio.Event()
+
+    def answer(request: RegisterRequest) -> RegisterResponse:
+        if done.is_set() and request.followup == link:
+            return RegisterResponse()
+        return RegisterResponse(auth_url=link)
+
+    control.on_register = answer
+    node = await start(join_key=False)
+    # The server gave the follow-up up, and the login is asked for anew.
+    await eventually(
+        lambda: [request.followup for request in control.registrations[:4]] == ["", link, "", link]
+    )
+    assert node.links == [link]
+    assert node.client.status.last_error is not None
+    assert link in node.client.status.last_error
+    done.set()
+    (await polled(control)).send(FIRST)
+    await eventually(lambda: node.client.status.connected)
+    assert (node.links, node.client.status.login_url) == ([link], None)
 
 
 async def test_an_expired_node_key_without_join_key_must_be_rotated(
@@ -330,6 +360,7 @@ async def test_a_server_that_is_not_trusted_is_refused(tmp_path: Path) -> None:
         ssl_context=client_context(),
         on_netmap=lambda _: None,
         on_registered=lambda: None,
+        on_login=lambda _: None,
         ping=pinged,
     )
     task = asyncio.create_task(client.run())

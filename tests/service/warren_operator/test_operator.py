@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from support.podplay import available, on_host, scheduled
-from warren_operator.kinds import Kind
+from warren_operator.kinds import Kind, Manifest
 
 from .stage import MADE, OURS, Stage, absent, announced, condition, is_ready, present
 
@@ -44,18 +44,24 @@ async def test_a_restarted_operator_writes_nothing(stage: Stage) -> None:
     assert after == before
 
 
+def has_online(mesh: Manifest | None, count: int) -> bool:
+    """Registered machines are online a moment later, with their first poll."""
+    status = (mesh or {}).get("status") or {}
+    return bool(status.get("nodes") == status.get("online") == count)
+
+
 async def test_machines_and_node_objects_follow_each_other(stage: Stage) -> None:
     await stage.ready_mesh()
     await stage.make(Kind.NODE, "nas", {"meshRef": {"name": "home"}, "tags": ["tag:storage"]})
     await stage.join("web")
     await stage.join("nas")
-    web = await stage.until(Kind.NODE, "web", is_ready)
-    assert web["status"]["online"] is True
+    web = await stage.until(
+        Kind.NODE, "web", lambda node: node and is_ready(node) and node["status"]["online"]
+    )
     assert web["status"]["addresses"][0].startswith("100.")
     nas = await stage.until(Kind.NODE, "nas", is_ready)
     assert nas["status"]["tags"] == ["tag:storage"]
-    mesh = await stage.until(Kind.MESH, "home", lambda mesh: mesh and mesh["status"].get("nodes") == 2)
-    assert mesh["status"]["online"] == 2
+    await stage.until(Kind.MESH, "home", lambda mesh: has_online(mesh, 2))
 
     await stage.cluster.merge(Kind.NODE, stage.namespace, "web", {"spec": {"name": "page"}})
     await stage.until(Kind.NODE, "web", lambda node: node and node["status"]["name"] == "page")

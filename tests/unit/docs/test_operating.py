@@ -57,7 +57,14 @@ async def exported(tmp_path: Path) -> AsyncIterator[dict[str, Metric]]:
     registry.register(PortsCollector(listener, derp, stun, keeper))
     registry.register(AcmeCollector("warren_relay", keeper))
     registry.register(RelayCollector("warren_relay", derp, stun=stun, listener=listener))
-    registry.register(PathCollector(paths=PathCounters(), transport=TransportCounters(), status=dict))
+    registry.register(
+        PathCollector(
+            paths=PathCounters(),
+            transport=TransportCounters(),
+            status=dict,
+            carried=lambda: {("direct", "sent"): 0},
+        )
+    )
     async with aiohttp.ClientSession() as session:
         registry.register(AdmissionCollector(MemberAdmission(session, "https://203.0.113.10/verify")))
         yield {_exported_name(metric): metric for metric in (*registry.collect(), *_of_modules())}

@@ -6,10 +6,13 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support.members import member, networks, node_key
+from warren_agent.allotment import Judgements, Reason, Surroundings
 from warren_agent.config import Config
-from warren_agent.desired import Desired, Reason, Surroundings, desired, taken_range
+from warren_agent.desired import Desired, desired, taken_range
 from warren_agent.host import Host
 from warren_agent.member import Member
 
@@ -187,3 +190,43 @@ def test_our_address_inside_a_network_of_the_host_is_found() -> None:
     other_mesh = Surroundings(local_addresses=frozenset({ip_address("100.64.0.1")}))
     assert taken_range(HOME, other_mesh) is not None
     assert taken_range(HOME, Surroundings(local_networks=frozenset(networks("192.168.1.0/24")))) is None
+
+
+MEMBERS = st.lists(
+    st.builds(
+        member,
+        st.sampled_from("abcdef"),
+        st.integers(2, 5),
+        routes=st.lists(
+            st.sampled_from(["10.1.0.0/16", "10.2.0.0/16", "0.0.0.0/0", "100.64.0.3/32"]), max_size=3
+        ).map(tuple),
+        expired=st.booleans(),
+    ),
+    max_size=6,
+    unique_by=lambda each: each.name,
+)
+PLACES = st.sampled_from([ALONE, Surroundings(local_networks=frozenset(networks("10.1.5.0/24")))])
+
+
+@given(st.lists(st.tuples(MEMBERS, PLACES), min_size=1, max_size=5))
+def test_remembered_judgements_never_change_the_outcome(
+    maps: list[tuple[list[Member], Surroundings]],
+) -> None:
+    remembered = Judgements()
+    for members, around in maps:
+        assert desired(HOME, members, CONFIG, around, (), remembered) == desired(
+            HOME, members, CONFIG, around
+        )
+
+
+def test_a_change_of_one_member_is_the_work_of_one() -> None:
+    judgements = Judgements()
+    members = [member(f"peer-{number}", number) for number in range(2, 52)]
+    desired(HOME, members, CONFIG, ALONE, (), judgements)
+    assert judgements.made == 50
+    members[7] = replace(members[7], endpoints=())
+    # Each map brings a new value for the node itself.
+    desired(replace(HOME), members, CONFIG, Surroundings(), (), judgements)
+    assert judgements.made == 51
+    desired(HOME, members, CONFIG, Surroundings(ipv6=False), (), judgements)
+    assert judgements.made == 101

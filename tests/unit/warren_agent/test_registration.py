@@ -11,6 +11,7 @@ from support.members import networks, node_key, node_private
 from warren_agent.config import Config
 from warren_agent.control.address import ServerAddress
 from warren_agent.control.registration import (
+    LogIn,
     Refused,
     Step,
     after_registration,
@@ -93,11 +94,27 @@ def test_a_forgotten_node_presents_its_join_key(response: RegisterResponse) -> N
     assert after_registration(response, sent_auth_key=False, has_auth_key=True) is Step.USE_AUTH_KEY
 
 
-def test_without_a_join_key_a_person_is_told_where_to_log_in() -> None:
-    response = RegisterResponse(auth_url="https://203.0.113.10/register/x")
-    refused = after_registration(response, sent_auth_key=False, has_auth_key=False)
-    assert isinstance(refused, Refused)
-    assert "https://203.0.113.10/register/x" in refused.text
+def test_without_a_join_key_a_person_gets_the_link_letter_by_letter() -> None:
+    link = "https://203.0.113.10/register/x?y=%20z"
+    answer = after_registration(RegisterResponse(auth_url=link), sent_auth_key=False, has_auth_key=False)
+    assert answer == LogIn(link)
+    assert json.loads(encode(register_request(KEYS, INFO, None, link)))["Followup"] == link
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "javascript:alert(1)",
+        "https://",
+        "https://a.example/\x1b[2J",
+        "https://a.example/ b",
+        "https://é.example/",
+        "https://a.example/" + "x" * 2000,
+    ],
+)
+def test_a_link_that_is_not_safe_to_show_is_refused(link: str) -> None:
+    answer = after_registration(RegisterResponse(auth_url=link), sent_auth_key=False, has_auth_key=False)
+    assert isinstance(answer, Refused)
 
 
 def test_an_expired_key_is_renewed_by_a_join_key_or_rotated() -> None:
