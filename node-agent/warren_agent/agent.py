@@ -20,7 +20,6 @@ from warren_agent.config import Config, DataPlane
 from warren_agent.control.client import ControlClient, KeyRotationError
 from warren_agent.data_plane import Plane
 from warren_agent.doors import Doors
-from warren_agent.errors import StateError
 from warren_agent.inbound import DENY_ALL, packet_filter
 from warren_agent.kernel.interfaces import PeerStats, WireGuardError
 from warren_agent.kernel.network import HostNetwork
@@ -40,8 +39,6 @@ from warren_wire.keys import NodePublic
 logger = logging.getLogger(__name__)
 
 CONTROL_PING_SECONDS: Final = 10.0
-CACHE_SECONDS: Final = 2.0
-"""The map is written at most this often."""
 
 
 class Agent:
@@ -109,7 +106,7 @@ class Agent:
         self._prepared = False
         self._map_is_current = False
         self._running: list[asyncio.Task[None]] = []
-        self._cache_due = asyncio.Event()
+        self._cache = netmap_cache.NetmapWriter(config.state_dir)
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -152,7 +149,7 @@ class Agent:
         finally:
             with contextlib.suppress(KeyError):
                 REGISTRY.unregister(collector)
-            await asyncio.to_thread(self._save_map)
+            await self._cache.flush()
             await self._plane.wireguard.close()
 
     async def _work(self, group: asyncio.TaskGroup) -> None:
@@ -178,7 +175,7 @@ class Agent:
             "paths": self._engine.run,
             "host": self._reconciler.run,
             "device": self._reconciler.watch_device,
-            "cache": self._write_cache,
+            "cache": self._cache.run,
         }
 
     def _give_up(self, error: BaseException) -> None:
@@ -206,7 +203,7 @@ class Agent:
         self._netmap = netmap
         self._map_is_current = True
         self._use(netmap, current=True)
-        self._cache_due.set()
+        self._cache.put(netmap)
 
     def _use(self, netmap: Netmap, *, current: bool) -> None:
         if netmap.self_node is None:
@@ -221,22 +218,6 @@ class Agent:
         self._reconciler.set_map(
             self._own, self._members, netmap.derp_map, self._packet_filter, current=current
         )
-
-    async def _write_cache(self) -> None:
-        while True:
-            await self._cache_due.wait()
-            self._cache_due.clear()
-            await asyncio.to_thread(self._save_map)
-            await asyncio.sleep(CACHE_SECONDS)
-
-    def _save_map(self) -> None:
-        """Blocks. A map that was read from disk is there already."""
-        if self._netmap is None or not self._map_is_current:
-            return
-        try:
-            netmap_cache.save(self._config.state_dir, self._netmap)
-        except StateError as error:
-            logger.warning("network map not cached", extra={"reason": str(error)})
 
     def not_ready(self) -> list[str]:
         """Reasons; empty once this node is registered and its first network map is in force."""
@@ -263,6 +244,8 @@ class Agent:
         errors += self._packet_filter.problems
         if self._netmap is not None:
             errors += [f"control server: {message}" for message in self._netmap.health]
+        if self._cache.error is not None:
+            errors.append(self._cache.error)
         wanted = self._reconciler.desired
         if wanted is not None:
             errors += [str(refusal) for refusal in wanted.refusals]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,8 @@ from warren_wire.keys import NodePublic
 logger = logging.getLogger(__name__)
 
 FILE_NAME: Final = "netmap.json"
+WRITE_SECONDS: Final = 2.0
+"""The map is written at most this often, and tried again as often where it could not be."""
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -40,6 +43,44 @@ def load(state_dir: Path, node: NodePublic) -> Netmap | None:
         logger.warning("cached network map not used", extra={"reason": str(error)})
         return None
     return netmap if netmap.self_node is not None and netmap.self_node.key == node else None
+
+
+class NetmapWriter:
+    """Keeps the file up with the newest map. `error` says why it is behind; None while it is not."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._newest: Netmap | None = None
+        self._due = asyncio.Event()
+        self.error: str | None = None
+
+    def put(self, netmap: Netmap) -> None:
+        """A map from the control server; written soon."""
+        self._newest = netmap
+        self._due.set()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            await self.flush()
+            await asyncio.sleep(WRITE_SECONDS)
+
+    async def flush(self) -> None:
+        """Write the newest map now, if there is one."""
+        newest = self._newest
+        if newest is None:
+            return
+        try:
+            await asyncio.to_thread(save, self._state_dir, newest)
+        except StateError as error:
+            if self.error is None:
+                logger.warning("network map not cached", extra={"reason": str(error)})
+            self.error = f"the network map is not cached: {error}"
+            self._due.set()
+        else:
+            self.error = None
 
 
 def forget(state_dir: Path) -> None:

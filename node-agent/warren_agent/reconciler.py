@@ -27,6 +27,7 @@ from warren_agent.kernel.network import HostNetwork
 from warren_agent.keystore import Keys
 from warren_agent.member import Member
 from warren_agent.names import Resolver, relay_hosts
+from warren_agent.netmap_report import NetmapReport
 from warren_wire.control.messages import DERPMap
 
 logger = logging.getLogger(__name__)
@@ -35,8 +36,6 @@ SLOW_SECONDS: Final = 30.0
 RETRY_SECONDS: Final = 1.0
 WATCH_SECONDS: Final = 0.5
 MAX_POKES: Final = 256
-MAX_TOLD: Final = 20
-"""New faults of one network map that are logged; all are in the status."""
 _DISCARD_PORT: Final = 9
 
 
@@ -74,7 +73,7 @@ class Reconciler:
         self._looked_at = 0.0
         self._looked_with: DERPMap | None = None
         self._around: Surroundings | None = None
-        self._told: frozenset[str] = frozenset()
+        self._report = NetmapReport()
         self.desired: Desired | None = None
         self.problems: tuple[str, ...] = ()
         self.applied = False
@@ -173,7 +172,8 @@ class Reconciler:
         except (AgentError, WireGuardError) as error:
             actions, problems = [], [str(error)]
         else:
-            self._report(wanted, members)
+            metrics.PEERS.set(len(wanted.host.peers))
+            self._report.update(wanted.refusals, members)
             self.desired = wanted
         metrics.ACTIONS.inc(len(actions))
         metrics.APPLIES.labels("failed" if problems else "changed" if actions else "unchanged").inc()
@@ -192,19 +192,6 @@ class Reconciler:
         if self._poke_next:
             self._poke_next = False
             self._poke(members)
-
-    def _report(self, wanted: Desired, members: tuple[Member, ...]) -> None:
-        metrics.PEERS.set(len(wanted.host.peers))
-        metrics.ROUTES_REFUSED.set(len(wanted.refusals))
-        faults = tuple(f"{member.name}: {problem}" for member in members for problem in member.problems)
-        metrics.NETMAP_PROBLEMS.set(len(faults))
-        told = self._told
-        self._told = frozenset([*map(str, wanted.refusals), *faults])
-        new = sorted(self._told - told)
-        for reason in new[:MAX_TOLD]:
-            logger.warning("part of the network map not used", extra={"reason": reason})
-        if len(new) > MAX_TOLD:
-            logger.warning("more parts of the network map not used", extra={"count": len(new) - MAX_TOLD})
 
     async def _surroundings(self) -> Surroundings:
         control = await self._resolver.addresses([self._control_host])

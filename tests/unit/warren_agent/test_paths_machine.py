@@ -166,6 +166,19 @@ def test_a_router_that_forgets_its_mappings_costs_seconds_not_the_path() -> None
     assert longest_silence(home, began) < 4
 
 
+@pytest.mark.parametrize("hours", [0.01, 1, 24])
+def test_after_a_time_in_which_nothing_ran_the_path_is_direct_again(hours: float) -> None:
+    net, home, office = pair()
+    net.talk(home, office)
+    net.run_until(lambda: home.path_to(office) is PathKind.DIRECT, 10.0)
+    # A virtual machine that was stopped: every timer is late, and every mapping of the routers may be gone.
+    net.now += hours * 3600
+    net.run(1.0)
+    for host in (home, office):
+        net.run_until(lambda host=host: host.received[-1] > net.now - 1.0, 10.0)  # type: ignore[misc]
+    net.run_until(lambda: home.path_to(office) is office.path_to(home) is PathKind.DIRECT, 40.0)
+
+
 def test_a_host_with_another_address_goes_by_relay_at_once_and_tells_its_new_one() -> None:
     net, home, office = pair()
     net.talk(home, office)
