@@ -26,7 +26,8 @@ from warren_agent.kernel.network import HostNetwork
 from warren_agent.keystore import Keys, save, with_accepted_node_key
 from warren_agent.local_client import RequestError
 from warren_agent.member import Member, MemberReader, self_of
-from warren_agent.paths.values import LocalState, PathPeer, PingKind
+from warren_agent.path_peers import PathPeers
+from warren_agent.paths.values import LocalState, PingKind
 from warren_agent.reconciler import Reconciler
 from warren_agent.requirements import host_warnings
 from warren_agent.status import Snapshot, document, find_member, region_code, region_name
@@ -100,6 +101,7 @@ class Agent:
         self._own: Member | None = None
         self._members: tuple[Member, ...] = ()
         self._reader = MemberReader()
+        self._path_peers = PathPeers(keys.node.public)
         self._packet_filter = DENY_ALL
         self._registered = self._netmap is not None
         self._local: LocalState | None = None
@@ -213,7 +215,7 @@ class Agent:
         self._members = self._reader.members(netmap.peers.values())
         if netmap.derp_map is not None:
             self._engine.set_relay_map(netmap.derp_map)
-        self._engine.set_peers(_path_peers(self._members, self._keys.node.public))
+        self._engine.set_peers(self._path_peers.of(self._members))
         self._packet_filter = packet_filter(netmap)
         self._reconciler.set_map(
             self._own, self._members, netmap.derp_map, self._packet_filter, current=current
@@ -357,17 +359,3 @@ def _ask_for_login(url: str) -> None:
 
 def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
-
-
-def _path_peers(members: tuple[Member, ...], own: NodePublic) -> dict[NodePublic, PathPeer]:
-    return {
-        member.key: PathPeer(
-            disco=member.disco,
-            endpoints=member.endpoints,
-            home_relay=member.home_relay,
-            addresses=tuple(network.network_address for network in member.addresses),
-            name=member.name,
-        )
-        for member in members
-        if member.disco is not None and member.key != own and not member.expired
-    }

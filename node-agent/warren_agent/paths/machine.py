@@ -95,16 +95,22 @@ class PathMachine:
 
     def set_peers(self, peers: Mapping[NodePublic, PathPeer], now: float) -> None:
         """Take all peers; what is known of those that stay is kept."""
-        for key in [key for key in self._peers if key not in peers]:
+        gone = [key for key in self._peers if key not in peers]
+        for key in gone:
             del self._peers[key]
             self._deadlines.set(key, None)
+        changed = bool(gone)
         for key, peer in peers.items():
             path = self._peers.get(key)
             if path is None:
                 self._peers[key] = PeerPath(key, peer, self._context, now)
-            elif path.peer != peer:
+                changed = True
+            elif path.peer is not peer and path.peer != peer:
                 path.update(peer, now)
                 self._rearm(path, now)
+                changed = True
+        if not changed:
+            return
         self._by_disco = {}
         for path in self._peers.values():
             self._by_disco.setdefault(path.peer.disco, []).append(path)
