@@ -19,6 +19,7 @@ from warren_lab.errors import LabError
 BENCHES: Final = {
     "demo": "the main job: its times, and TCP throughput against stock tailscaled and derper",
     "agent": "the node agent: TCP direct and relayed, start, a path that dies; ours, stock and one of each",
+    "kernel_plane": "TCP through kernel WireGuard set up by agents, against WireGuard set by hand, in the VM",
     "relay": "the relay against derper: frames, CPU, latency, memory, TCP of stock clients",
     "relay_life": "a TCP connection over two relays while clients roam and relays are killed",
     "policy": "the policy compiler: full compile, changes and memory, against Headscale's",

@@ -18,7 +18,7 @@ import pytest
 
 from warren_agent.config import Config
 from warren_agent.data_plane import UserspacePlane, link_index
-from warren_agent.kernel.interfaces import PeerConfig
+from warren_agent.kernel.interfaces import PeerConfig, PeerStats
 from warren_agent.kernel.wireguard_netlink import KernelWireGuard, kernel_has_wireguard
 from warren_agent.paths.counters import TransportCounters
 from warren_agent.transport.spoofing import SpoofingSocket
@@ -88,6 +88,27 @@ def allowed_by_wg() -> dict[str, set[str]]:
     """What `wg` says: the allowed addresses of each peer."""
     rows = (line.split("\t") for line in command("wg", "show", "wg0", "allowed-ips").splitlines())
     return {key: set(networks.split()) - {"(none)"} for key, networks in rows}
+
+
+def dump_by_wg() -> dict[str, tuple[object, ...]]:
+    """All that `wg` says of each peer: endpoint, allowed addresses, last handshake, received, sent."""
+    found: dict[str, tuple[object, ...]] = {}
+    for line in command("wg", "show", "wg0", "dump").splitlines()[1:]:
+        key, preshared, endpoint, allowed, handshake, received, sent, keepalive = line.split("\t")
+        assert (preshared, keepalive) == ("(none)", "off")
+        found[key] = (endpoint, set(allowed.split(",")), int(handshake), int(received), int(sent))
+    return found
+
+
+def fields_of(peer: PeerStats) -> tuple[object, ...]:
+    """The same of what our codec read."""
+    return (
+        str(peer.endpoint),
+        set(map(str, peer.allowed_ips)),
+        peer.last_handshake_unix_ns // 10**9,
+        peer.rx_bytes,
+        peer.tx_bytes,
+    )
 
 
 async def connect(device: KernelWireGuard) -> None:
@@ -173,7 +194,7 @@ async def test_thousands_of_peers_come_back_whole(
         peer.key: set(peer.allowed_ips) for peer in peers
     }
     assert all(seen[peer.key].endpoint == peer.endpoint for peer in peers)
-    assert allowed_by_wg() == {base64_of(p.key.raw): set(map(str, p.allowed_ips)) for p in peers}
+    assert dump_by_wg() == {base64_of(key.raw): fields_of(peer) for key, peer in seen.items()}
     await device.update([], [peer.key for peer in peers[1:]])
     assert set(await device.peers()) == {peers[0].key}
 
@@ -218,6 +239,7 @@ async def test_a_moved_endpoint_keeps_the_session(device: KernelWireGuard, far: 
     before = (await device.peers())[FAR.public]
     assert before.last_handshake_unix_ns > 0
     assert before.rx_bytes > 0
+    assert dump_by_wg() == {base64_of(FAR.public.raw): fields_of(before)}
     for endpoint in reversed(FAR_ENDPOINTS):
         await device.set_endpoint(FAR.public, endpoint)
         assert pings("100.64.0.2")

@@ -18,6 +18,8 @@ from warren_lab.vm.commands import output_of
 from warren_lab.vm.kernel import MODULE_FOLDERS, Kernel
 
 PROGRAMS: Final = ("busybox", "ip", "nft", "wg", "nsenter", "unshare", "conntrack", "modprobe", "sysctl")
+BENCH_PROGRAMS: Final = ("iperf3",)
+"""Only a benchmark wants them, so a machine without them still makes an image."""
 LIBRARIES: Final = ("libnftables.so.1",)
 """Opened by name at run time, so that no program's list of libraries names them."""
 SITE: Final = "opt/site-packages"
@@ -38,11 +40,20 @@ def add_modules(archive: Archive, kernel: Kernel) -> None:
             archive.add_file(f"{target}/{module.relative_to(kernel.modules)}", module)
 
 
+def bench_programs() -> list[str]:
+    """Those of them that this machine has."""
+    return [name for name in BENCH_PROGRAMS if _where(name) is not None]
+
+
+def _where(name: str) -> str | None:
+    return shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
+
+
 def add_programs(archive: Archive) -> list[Path]:
     """Programs and libraries opened by name; gives what must be asked for its libraries."""
     found = []
-    for name in PROGRAMS:
-        path = shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
+    for name in (*PROGRAMS, *bench_programs()):
+        path = _where(name)
         if path is None:
             raise LabError(f"the program {name} is missing; run warren-lab prepare")
         archive.add_file(f"bin/{name}", Path(path).resolve())

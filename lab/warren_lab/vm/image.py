@@ -56,7 +56,8 @@ def ensure_image(say: Callable[[str], None]) -> Image:
     kernel = ensure_kernel()
     installed = sorted(f"{item.metadata['Name']} {item.version}" for item in metadata.distributions())
     code = Path(__file__).with_name("contents.py").read_bytes()
-    name = fingerprint([kernel.folder.name.encode(), sys.version.encode(), code, *map(str.encode, installed)])
+    texts = [kernel.folder.name, sys.version, *installed, *contents.bench_programs()]
+    name = fingerprint([code, *map(str.encode, texts)])
     folder = vm_root() / f"base-{name}"
     with locked(vm_root() / "lock", lambda: say("another process builds the virtual machine's image")):
         if not folder.exists():
