@@ -266,15 +266,28 @@ def balcony_alone(mesh: MeshOfTwo) -> Iterator[None]:
     mesh.apply(mesh.home, "home/derprelay.yaml")
     mesh.kubectl(mesh.home, "scale", "derprelay/balcony", "--replicas=2", "--namespace", NAMESPACE)
     mesh.kubectl(mesh.home, "wait", "--for=condition=Ready", *BALCONY, "--timeout=90s", timeout=100)
-    arguments = ("patch", mesh.home.mesh, "--namespace", NAMESPACE, "--type=merge", "--patch")
-    mesh.kubectl(mesh.home, *arguments, json.dumps(patch))
-    mesh.wait_ready(mesh.home)
+    patch_control_server(mesh, patch)
     yield
     patch["spec"]["controlServer"]["managed"]["relay"]["enabled"] = True
-    mesh.kubectl(mesh.home, *arguments, json.dumps(patch))
+    patch_control_server(mesh, patch)
     mesh.kubectl(mesh.home, "delete", *BALCONY, "--timeout=60s")
+
+
+def patch_control_server(mesh: MeshOfTwo, patch: dict[str, Any]) -> None:
+    """Its new pod, on an emptyDir, has forgotten machines and keys: the office needs another key."""
+    deployment = ("deployment/home-control", "--namespace", NAMESPACE)
+
+    def generation() -> int:
+        return int(mesh.home.cluster.kubectl_json("get", *deployment)["metadata"]["generation"])
+
+    before = generation()
+    arguments = ("patch", mesh.home.mesh, "--namespace", NAMESPACE, "--type=merge", "--patch")
+    mesh.kubectl(mesh.home, *arguments, json.dumps(patch))
+    assert eventually(lambda: generation() > before, within=SETTLE_SECONDS)
+    mesh.kubectl(mesh.home, "rollout", "status", *deployment, "--timeout=90s", timeout=100)
     mesh.wait_ready(mesh.home)
-    # Its control server has another pod and so, on an emptyDir, forgot everybody: agents join anew.
+    mesh.kubectl(mesh.office, "delete", "secret/join", "--namespace", NAMESPACE)
+    mesh.let_office_in()
     assert eventually(lambda: page_fetched(mesh), within=SETTLE_SECONDS)
 
 
